@@ -1,0 +1,44 @@
+"""Batch normalization on arrays: exact, fast, for CPUs and GPUs.
+
+Start with :func:`batch_norm`; :func:`batch_norm_forward` and :func:`batch_norm_backward` are the pair for training,
+:mod:`numbabn.nn` has layers made of them, :mod:`numbabn.training` a small trainer.
+"""
+
+import importlib
+
+from .backends import BackendStatus, backends, use_backend
+from .functional import (
+    Context,
+    Gradients,
+    Statistics,
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_forward,
+    batch_stats,
+)
+from .warming import warmup
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendStatus",
+    "Context",
+    "Gradients",
+    "Statistics",
+    "backends",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_forward",
+    "batch_stats",
+    "nn",
+    "training",
+    "use_backend",
+    "warmup",
+]
+
+
+def __getattr__(name):
+    """Import ``numbabn.nn`` and ``numbabn.training`` when they are first asked for."""
+    if name in ("nn", "training"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,129 @@
+"""Which code runs a call: ``pick`` chooses by where the array lives, by ``backend=``, or by what is set around it.
+
+A backend is a module of four functions, imported when it is first picked (see ``host.py`` for their signatures).
+"""
+
+import contextlib
+import contextvars
+import ctypes
+import importlib
+import importlib.util
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+MODULES = {"reference": "numbabn.backends.reference", "cpu": "numbabn.backends.cpu"}
+NAMES = ("cpu", "cuda", "reference")
+CUDA_DLPACK_DEVICES = (2, 13)  # kDLCUDA and kDLCUDAManaged in dlpack.h
+
+_chosen = contextvars.ContextVar("numbabn_backend", default=os.environ.get("NUMBABN_BACKEND") or None)
+
+
+class BackendStatus(NamedTuple):
+    """Whether a backend can be used here, and why not where it cannot."""
+
+    available: bool
+    reason: str
+
+
+def backends() -> dict[str, BackendStatus]:
+    """Tell which backends can be used here, and why not where not.
+
+    Returns
+    -------
+    dict of str to BackendStatus
+        By name; each with ``available`` and ``reason``.
+
+    Examples
+    --------
+    >>> import numbabn as nbn
+    >>> nbn.backends()["reference"].available
+    True
+    """
+    return {
+        "cpu": BackendStatus(True, "Numba kernels for NumPy arrays"),
+        "cuda": BackendStatus(False, _why_no_cuda()),
+        "reference": BackendStatus(True, "float64 NumPy, the specification: slow"),
+    }
+
+
+@contextlib.contextmanager
+def use_backend(name: str):
+    """Let calls in this context (of this thread or task) use one backend, unless they say ``backend=``.
+
+    Parameters
+    ----------
+    name : {"cpu", "reference", "cuda"}
+        The environment variable ``NUMBABN_BACKEND`` sets the same for a whole process.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend.
+    RuntimeError
+        If it cannot be used here; the message says why.
+
+    Examples
+    --------
+    >>> import numbabn as nbn
+    >>> x = np.array([[1.0, 2.0], [3.0, 6.0]])
+    >>> with nbn.use_backend("reference"):
+    ...     nbn.batch_norm(x, training=True, eps=0.0)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    """
+    load(name)
+    token = _chosen.set(name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def pick(x, name: str | None = None):
+    """The module that handles ``x``: the one named, else the one set by context or environment, else by place."""
+    place = where(x)
+    name = name or _chosen.get() or place
+    if place == "cuda" and name != "cuda":
+        raise ValueError(f"backend is {name!r}, but x lives on a CUDA device: copy it to the host first")
+    return _loaded.get(name) or load(name)
+
+
+def where(x) -> str:
+    """``"cuda"`` for an array on a CUDA device, else ``"cpu"``, told without importing the array's library."""
+    if isinstance(x, np.ndarray):
+        return "cpu"
+    if hasattr(x, "__cuda_array_interface__"):
+        return "cuda"
+    if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] in CUDA_DLPACK_DEVICES:
+        return "cuda"
+    return "cpu"
+
+
+_loaded = {}
+
+
+def load(name: str):
+    """Import a backend by name."""
+    if name not in NAMES:
+        raise ValueError(f"backend is {name!r}; expected one of {', '.join(map(repr, NAMES))}")
+    if name not in MODULES:
+        raise RuntimeError(f"backend {name!r} cannot be used: {backends()[name].reason}")
+    _loaded[name] = importlib.import_module(MODULES[name])
+    return _loaded[name]
+
+
+def _why_no_cuda() -> str:
+    if importlib.util.find_spec("numba_cuda") is None:
+        return (
+            'not installed: numba-cuda is missing (pip install "numbabn[cuda]"), and this version has no CUDA kernels'
+        )
+    try:
+        driver = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
+    except OSError:
+        return "no device: this machine has no CUDA driver"
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
+        return "no device: the CUDA driver finds none"
+    return "not installed: this version has no CUDA kernels"

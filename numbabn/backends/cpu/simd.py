@@ -1,0 +1,192 @@
+"""Vectors in Numba: a register type and the dozen operations that the kernels are made of.
+
+A :class:`Vector` is 64 bytes of one dtype (16 float32 or 8 float64 lanes): one AVX-512 register, two AVX2 ones, four
+of NEON. Spelling vectors out rather than leaving them to the optimiser buys three things: sums have one fixed order,
+whichever kernel a loop is inlined into and however many threads run it; the end of a row takes a masked operation
+instead of a scalar loop; and no fast-math flag is needed, so NaN and Inf behave as IEEE 754 says.
+
+Arrays are addressed by flat element offsets (``intp``) from their first element: an array of any rank, contiguous.
+Addresses are formed with ``gep``: LLVM 22 can miscompile pointers that travel through integers.
+"""
+
+import operator
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+
+BYTES = 64
+INT32 = ir.IntType(32)
+
+
+class Vector(types.Type):
+    """Numba type of one register full of ``dtype``."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        self.lanes = BYTES * 8 // dtype.bitwidth
+        super().__init__(name=f"Vector({dtype} x {self.lanes})")
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
+    """LLVM's own vector type, so that values live in registers."""
+
+    def __init__(self, dmm, fe_type):
+        element = dmm.lookup(fe_type.dtype).get_value_type()
+        super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.lanes))
+
+
+def _address(context, builder, array_type, array, offset, vector_type):
+    """Pointer to ``array.flat[offset]``, seen as a vector."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [offset]), vector_type.as_pointer())
+
+
+def _splat(builder, scalar, vector_type):
+    undefined = ir.Constant(vector_type, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, vector_type.count), None))
+
+
+def _mask(builder, array, count):
+    """The alignment and mask that LLVM's masked operations take, for the first ``count`` lanes."""
+    lanes = BYTES * 8 // array.dtype.bitwidth
+    index = ir.Constant(ir.VectorType(INT32, lanes), list(range(lanes)))
+    limit = _splat(builder, builder.trunc(count, INT32), index.type)
+    return ir.Constant(INT32, array.dtype.bitwidth // 8), builder.icmp_signed("<", index, limit)
+
+
+def _masked(builder, name, result, arguments):
+    """Call ``llvm.masked.load`` or ``llvm.masked.store``."""
+    vector = arguments[0].type if name == "store" else arguments[-1].type
+    suffix = f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
+    function_type = ir.FunctionType(result, [a.type for a in arguments])
+    function = builder.module.declare_intrinsic(f"llvm.masked.{name}.{suffix}.p0", (), function_type)
+    return builder.call(function, arguments)
+
+
+@intrinsic
+def load(typingctx, array, offset, count, fill):
+    """The vector at ``array.flat[offset:]``; if ``count`` is less than a register holds, the rest is from ``fill``."""
+    vector = Vector(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        value, start, n, other = args
+        pointer = _address(context, builder, array, value, start, other.type)
+        with builder.if_else(builder.icmp_signed(">=", n, n.type(vector.lanes)), likely=True) as (whole, partial):
+            with whole:
+                loaded = builder.load(pointer, align=array.dtype.bitwidth // 8)
+                after_whole = builder.block
+            with partial:
+                masked = _masked(builder, "load", other.type, [pointer, *_mask(builder, array, n), other])
+                after_partial = builder.block
+        result = builder.phi(other.type)
+        result.add_incoming(loaded, after_whole)
+        result.add_incoming(masked, after_partial)
+        return result
+
+    return vector(array, types.intp, types.intp, vector), codegen
+
+
+@intrinsic
+def store(typingctx, array, offset, count, value):
+    """Write ``value``, or as many of its first lanes as ``count`` says, to ``array.flat[offset:]``."""
+
+    def codegen(context, builder, signature, args):
+        target, start, n, vector = args
+        pointer = _address(context, builder, array, target, start, vector.type)
+        with builder.if_else(builder.icmp_signed(">=", n, n.type(value.lanes)), likely=True) as (whole, partial):
+            with whole:
+                builder.store(vector, pointer, align=array.dtype.bitwidth // 8)
+            with partial:
+                _masked(builder, "store", ir.VoidType(), [vector, pointer, *_mask(builder, array, n)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, value), codegen
+
+
+@intrinsic
+def splat(typingctx, scalar):
+    """A vector with ``scalar`` in every lane."""
+    vector = Vector(scalar)
+
+    def codegen(context, builder, signature, args):
+        return _splat(builder, args[0], context.get_value_type(vector))
+
+    return vector(scalar), codegen
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """``a * b + c``, rounded once where the machine can do so, and alike in every kernel."""
+
+    def codegen(context, builder, signature, args):
+        suffix = f"v{a.lanes}f{a.dtype.bitwidth}"
+        function_type = ir.FunctionType(args[0].type, [args[0].type] * 3)
+        function = builder.module.declare_intrinsic(f"llvm.fmuladd.{suffix}", (), function_type)
+        return builder.call(function, args)
+
+    return a(a, a, a), codegen
+
+
+@intrinsic
+def relu(typingctx, value):
+    """``max(value, 0)`` by lane; NaN stays NaN."""
+
+    def codegen(context, builder, signature, args):
+        zero = ir.Constant(args[0].type, [0.0] * value.lanes)
+        return builder.select(builder.fcmp_ordered("<", args[0], zero), zero, args[0])
+
+    return value(value), codegen
+
+
+@intrinsic
+def where_active(typingctx, gradient, value):
+    """``gradient`` in the lanes where ReLU let ``value`` through (or ``value`` is NaN), else 0."""
+
+    def codegen(context, builder, signature, args):
+        zero = ir.Constant(args[0].type, [0.0] * gradient.lanes)
+        return builder.select(builder.fcmp_ordered("<=", args[1], zero), zero, args[0])
+
+    return gradient(gradient, gradient), codegen
+
+
+@intrinsic
+def total(typingctx, value):
+    """Sum of the lanes as float64, halves folded onto each other: a fixed order."""
+
+    def codegen(context, builder, signature, args):
+        wide = args[0]
+        if value.dtype == types.float32:
+            wide = builder.fpext(wide, ir.VectorType(ir.DoubleType(), value.lanes))
+        lanes = value.lanes
+        while lanes > 1:
+            lanes //= 2
+            undefined = ir.Constant(wide.type, ir.Undefined)
+            index = ir.VectorType(INT32, lanes)
+            low = builder.shuffle_vector(wide, undefined, ir.Constant(index, list(range(lanes))))
+            high = builder.shuffle_vector(wide, undefined, ir.Constant(index, list(range(lanes, 2 * lanes))))
+            wide = builder.fadd(low, high)
+        return builder.extract_element(wide, ir.Constant(INT32, 0))
+
+    return types.float64(value), codegen
+
+
+def _operator(symbols, instruction):
+    """Let ``a <symbol> b`` of two equal vectors be one LLVM instruction."""
+
+    def typer(context):
+        return lambda a, b: a if isinstance(a, Vector) and a == b else None
+
+    def lower(context, builder, signature, args):
+        return getattr(builder, instruction)(*args)
+
+    for symbol in symbols:
+        type_callable(symbol)(typer)
+        lower_builtin(symbol, Vector, Vector)(lower)
+
+
+_operator((operator.add, operator.iadd), "fadd")
+_operator((operator.sub, operator.isub), "fsub")
+_operator((operator.mul, operator.imul), "fmul")

@@ -1,0 +1,119 @@
+"""What a call may be given. Every check runs before anything is written, and each error names the argument at fault."""
+
+from math import inf
+
+import numpy as np
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def data_array(name: str, value) -> np.ndarray:
+    """``value`` as a NumPy array of float32 or float64, without a copy where it is one."""
+    if type(value) is not np.ndarray:
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(f"{name} is a masked array; expected a plain one (the mask would be ignored)")
+        value = np.asarray(value)
+    if value.dtype not in FLOATS:
+        raise TypeError(f"{name} has dtype {value.dtype}; expected float32 or float64 in native byte order")
+    return value
+
+
+def like(name: str, value, reference_name: str, reference: np.ndarray) -> np.ndarray:
+    """``value`` as an array of the reference's shape and dtype."""
+    value = data_array(name, value)
+    if value.shape != reference.shape:
+        raise ValueError(f"{name} has shape {value.shape}; expected {reference_name}'s, {reference.shape}")
+    if value.dtype != reference.dtype:
+        raise TypeError(f"{name} has dtype {value.dtype}; expected {reference_name}'s, {reference.dtype}")
+    return value
+
+
+def output(name: str, value, reference_name: str, reference: np.ndarray) -> np.ndarray:
+    """An array to write results to."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} is {type(value).__name__}; expected a NumPy array to write to")
+    like(name, value, reference_name, reference)
+    if not value.flags.writeable:
+        raise ValueError(f"{name} is read-only; expected an array that can be written")
+    if any(stride == 0 and size > 1 for stride, size in zip(value.strides, value.shape, strict=True)):
+        raise ValueError(f"{name} is a broadcast array, whose elements share memory; expected one of its own")
+    return value
+
+
+def same_place(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays of one shape and dtype are element for element the same memory."""
+    return a is b or (a.ctypes.data == b.ctypes.data and a.strides == b.strides)
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays share any memory."""
+    return np.may_share_memory(a, b) and np.shares_memory(a, b)
+
+
+def no_overlap(name: str, value: np.ndarray, other_name: str, other: np.ndarray, *, unless_same: bool) -> None:
+    """Refuse outputs that would overwrite what is still to be read."""
+    if not overlap(value, other) or (unless_same and same_place(value, other)):
+        return
+    expected = f"either {other_name} itself or memory of its own" if unless_same else "memory of its own"
+    raise ValueError(f"{name} overlaps {other_name}; expected {expected}")
+
+
+def channel_axis(axis, ndim: int) -> int:
+    """``axis`` counted from the front."""
+    if not isinstance(axis, (int, np.integer)):
+        raise TypeError(f"axis is {axis!r}; expected an integer")
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"axis is {axis}, but x has {ndim} dimensions; expected {-ndim} to {ndim - 1}")
+    return int(axis) % ndim
+
+
+def per_channel(name: str, value, channels: int):
+    """A parameter or running statistic: one floating value for each channel, or None."""
+    if value is None:
+        return None
+    value = data_array(name, value)
+    if value.shape != (channels,):
+        raise ValueError(f"{name} has shape {value.shape}; expected ({channels},), one value per channel of x")
+    return value
+
+
+def running_statistics(running_mean, running_var, channels: int, *, training: bool) -> None:
+    """Both or neither; in training, arrays that can be updated in place."""
+    pair = {"running_mean": running_mean, "running_var": running_var}
+    missing = [name for name, value in pair.items() if value is None]
+    if len(missing) == 2 and training:
+        return
+    if missing:
+        given = "inference needs both" if not training else "give both or neither"
+        raise ValueError(f"{' and '.join(missing)} missing: {given}")
+    for name, value in pair.items():
+        per_channel(name, value, channels)
+        if training and not isinstance(value, np.ndarray):
+            raise TypeError(f"{name} is {type(value).__name__}; expected a NumPy array, to be updated in place")
+    if training:
+        for name, value in pair.items():
+            output(name, value, name, value)
+        if overlap(running_mean, running_var):
+            raise ValueError("running_mean overlaps running_var; expected memory of its own")
+
+
+def number(name: str, value, low: float, high: float) -> float:
+    """A real number in ``[low, high]``; NaN is in no interval."""
+    try:
+        within = low <= value <= high and abs(value) != inf
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}; expected a number") from None
+    if not within:
+        interval = f"at least {low:g}, finite" if high == inf else f"from {low:g} to {high:g}"
+        raise ValueError(f"{name} is {value!r}; expected a number {interval}")
+    return float(value)
+
+
+def counts(count: int, correction: float, *, training: bool) -> None:
+    """A batch must have more values per channel than it takes to have a variance."""
+    if not training or count == 0:
+        return
+    if count == 1:
+        raise ValueError("x has one value per channel, which has no variance; expected two or more when training=True")
+    if correction >= count:
+        raise ValueError(f"correction is {correction:g}; expected less than the {count} values that x has per channel")

@@ -1,0 +1,423 @@
+"""Batch normalization on arrays: check, view as (outer, channels, inner), pick a backend, call it, view back."""
+
+from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+
+from . import checks, layout
+from .backends import pick
+from .backends.host import INVSTD, MEAN, VAR, Epilogue, Running
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """What a forward call leaves for its backward: arrays by reference, and a small table of per-channel values.
+
+    The arrays must hold what they held in the forward call; parameters and running statistics may change. One context
+    serves any number of backward calls.
+    """
+
+    x: np.ndarray
+    """Input, canonical view ``(outer, channels, inner)``."""
+    y: np.ndarray | None
+    """Output, canonical view; kept only where ReLU follows a residual, to see which elements passed."""
+    table: np.ndarray
+    """``(6, channels)``, float64: gamma, beta, mean and what rounding it lost, var, invstd."""
+    training: bool
+    relu: bool
+    has_residual: bool
+    view: layout.View
+    dtypes: tuple
+    """Those of gamma and beta, None where absent."""
+    backend: object
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean used for each channel, float64: the batch's in training, else the running one."""
+        return self.table[MEAN]
+
+    @property
+    def var(self) -> np.ndarray:
+        """Variance used for each channel, float64: the batch's biased one in training, else the running one."""
+        return self.table[VAR]
+
+    @property
+    def invstd(self) -> np.ndarray:
+        """``1 / sqrt(var + eps)`` for each channel, float64."""
+        return self.table[INVSTD]
+
+
+class Gradients(NamedTuple):
+    """Gradients of a loss; None for a parameter or residual that the forward call did not have."""
+
+    dx: np.ndarray
+    dgamma: np.ndarray | None
+    dbeta: np.ndarray | None
+    dresidual: np.ndarray | None
+
+
+class Statistics(NamedTuple):
+    """Statistics of each channel, float64, and the number of values that each was computed from."""
+
+    mean: np.ndarray
+    var: np.ndarray
+    count: int
+
+
+def batch_norm(
+    x,
+    gamma=None,
+    beta=None,
+    running_mean=None,
+    running_var=None,
+    *,
+    training=False,
+    momentum=0.1,
+    eps=1e-5,
+    axis=1,
+    correction=1,
+    activation=None,
+    residual=None,
+    out=None,
+    backend=None,
+):
+    """Batch normalization, ``y = (x - mean) / sqrt(var + eps) * gamma + beta`` for each channel.
+
+    Parameters
+    ----------
+    x : array of float32 or float64, shape (N, C, ...), or any with channels on ``axis``
+        Input. Channels-last arrays, presented as such or transposed to look channels-first, are used where they lie.
+    gamma, beta : array of float32 or float64, shape (C,), optional
+        Scale and shift. None stands for 1 and 0.
+    running_mean, running_var : array of float32 or float64, shape (C,), optional
+        With ``training=True``, updated in place as ``(1 - momentum) * running + momentum * batch``. With
+        ``training=False``, required, and used instead of the batch's statistics.
+    training : bool
+        Whether to normalise with the batch's own mean and biased variance.
+    momentum : float in [0, 1]
+        Weight of the new batch, as in PyTorch (Keras and ONNX state the weight of the old value).
+    eps : float, at least 0
+        Added to the variance.
+    axis : int
+        Where the channels are.
+    correction : float, less than the number of values per channel
+        What is subtracted from that number for the running variance: 1 for the unbiased one (PyTorch), 0 for the
+        biased one (Keras, Flax, ONNX).
+    activation : {None, "relu"}
+        Applied last, in the same pass over memory.
+    residual : array like x, optional
+        Added before the activation, in the same pass over memory.
+    out : array like x, optional
+        Where to write the result; may be ``x`` or ``residual`` itself. Above a few MB, fresh memory costs more time
+        than the arithmetic.
+    backend : {"cpu", "reference", "cuda"}, optional
+        Which code to run; by default the one for the place where ``x`` lives.
+
+    Returns
+    -------
+    array like x
+        ``out``, if given; else a new array with the memory order of ``x``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that does not fit; nothing has been written then.
+
+    See Also
+    --------
+    batch_norm_forward : also returns what the backward pass needs.
+
+    Notes
+    -----
+    Statistics are computed in centred form and merged in float64, so that they do not depend on the mean's size, the
+    layout or the number of threads. An empty ``x`` gives an empty result and leaves the running statistics alone.
+    Source: S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
+    Covariate Shift", 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numbabn as nbn
+    >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> running_mean, running_var = np.zeros(2), np.ones(2)
+    >>> nbn.batch_norm(x, None, None, running_mean, running_var, training=True).round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> running_mean, running_var
+    (array([0.2, 2. ]), array([ 1.1, 20.9]))
+    >>> nbn.batch_norm(x, None, None, running_mean, running_var).round(3)
+    array([[0.763, 1.75 ],
+           [2.67 , 6.125]])
+    """
+    settings = _Settings(training, momentum, eps, axis, correction, activation)
+    return _forward(x, gamma, beta, running_mean, running_var, settings, residual, out, backend, keep=False)[0]
+
+
+def batch_norm_forward(
+    x,
+    gamma=None,
+    beta=None,
+    running_mean=None,
+    running_var=None,
+    *,
+    training=True,
+    momentum=0.1,
+    eps=1e-5,
+    axis=1,
+    correction=1,
+    activation=None,
+    residual=None,
+    out=None,
+    backend=None,
+):
+    """Batch normalization that also returns what :func:`batch_norm_backward` needs.
+
+    Parameters
+    ----------
+    x, gamma, beta, running_mean, running_var, momentum, eps, axis, correction, activation, residual, backend
+        As for :func:`batch_norm`.
+    training : bool
+        As for :func:`batch_norm`, but True by default. The backward pass through ``training=False`` takes the running
+        statistics as constants ("frozen" batch normalization).
+    out : array like x, optional
+        As for :func:`batch_norm`, except that it must not be ``x``, which the backward pass reads.
+
+    Returns
+    -------
+    y : array like x
+    context : Context
+        Refers to ``x`` (and to ``y``, if both ``residual`` and ``activation`` are given), copying neither.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that does not fit; nothing has been written then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numbabn as nbn
+    >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> y, context = nbn.batch_norm_forward(x, activation="relu", eps=0.0)
+    >>> y
+    array([[0., 0.],
+           [1., 1.]])
+    >>> context.mean, context.invstd
+    (array([ 2., 20.]), array([1. , 0.1]))
+    """
+    settings = _Settings(training, momentum, eps, axis, correction, activation)
+    return _forward(x, gamma, beta, running_mean, running_var, settings, residual, out, backend, keep=True)
+
+
+def batch_norm_backward(dy, context, *, out=None):
+    """Gradients of a loss with respect to what :func:`batch_norm_forward` was given.
+
+    Parameters
+    ----------
+    dy : array like y
+        Gradient with respect to the result of the forward call.
+    context : Context
+        From that call. It can be used again.
+    out : array like x, or a pair of arrays, optional
+        Where to write ``dx``, or ``(dx, dresidual)``; one of them may be ``dy`` itself.
+
+    Returns
+    -------
+    Gradients
+        ``dx`` and ``dresidual`` like ``x``; ``dgamma`` and ``dbeta`` of shape (C,) with the parameters' dtypes. Without
+        a fused activation ``dresidual`` is ``dy`` itself. None for what the forward call did not have.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that does not fit; nothing has been written then.
+
+    Notes
+    -----
+    With ``xhat = (x - mean) * invstd`` and means over the values of a channel::
+
+        dbeta = sum(dy)        dgamma = sum(dy * xhat)
+        dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))      in training
+        dx = gamma * invstd * dy                                            through running statistics
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numbabn as nbn
+    >>> x = np.array([[1.0], [2.0], [6.0]])
+    >>> y, context = nbn.batch_norm_forward(x, gamma=np.ones(1), eps=0.0)
+    >>> grads = nbn.batch_norm_backward(np.array([[1.0], [0.0], [0.0]]), context)
+    >>> grads.dx.round(3)
+    array([[ 0.132],
+           [-0.165],
+           [ 0.033]])
+    >>> grads.dgamma.round(3), grads.dbeta
+    (array([-0.926]), None)
+    """
+    if not isinstance(context, Context):
+        raise TypeError(f"context is {type(context).__name__}; expected the Context of a batch_norm_forward call")
+    view = context.view
+    x = view.back(context.x)
+    dy = checks.like("dy", dy, "x", x)
+    dx_out, dresidual_out = _gradient_outputs(out, dy, context, x)
+
+    dx = _canonical_result(dx_out, view, x.dtype)
+    masked = context.has_residual and context.relu
+    dresidual_view = _canonical_result(dresidual_out, view, x.dtype) if masked else None
+    dresidual = _pass_on(dy, dresidual_out, dx_out) if context.has_residual and not masked else None
+    if x.size:
+        dgamma, dbeta = context.backend.backward(view.of(dy), context, dx, dresidual_view)
+    else:
+        dgamma, dbeta = np.zeros((2, context.x.shape[1]))
+    dx = _deliver(dx, dx_out, view)
+    if masked:
+        dresidual = _deliver(dresidual_view, dresidual_out, view)
+    gamma_dtype, beta_dtype = context.dtypes
+    return Gradients(
+        dx,
+        None if gamma_dtype is None else dgamma.astype(gamma_dtype),
+        None if beta_dtype is None else dbeta.astype(beta_dtype),
+        dresidual,
+    )
+
+
+def batch_stats(x, *, axis=1, backend=None):
+    """Mean and biased variance of each channel.
+
+    Parameters
+    ----------
+    x : array of float32 or float64, shape (N, C, ...), or any with channels on ``axis``
+    axis : int
+        Where the channels are.
+    backend : {"cpu", "reference", "cuda"}, optional
+        Which code to run; by default the one for the place where ``x`` lives.
+
+    Returns
+    -------
+    Statistics
+        ``mean`` and ``var``: float64 whatever the dtype of ``x``, since a float32 mean would round away what
+        ``x - mean`` is made of. ``count``: the values per channel. NaN where that is 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numbabn as nbn
+    >>> nbn.batch_stats(np.array([[1.0, 10.0], [3.0, 30.0]]))
+    Statistics(mean=array([ 2., 20.]), var=array([  1., 100.]), count=2)
+    """
+    module = pick(x, backend)
+    x = checks.data_array("x", x)
+    view = layout.view(x, checks.channel_axis(axis, x.ndim))
+    outer, channels, inner = view.canonical
+    if outer * inner == 0:
+        return Statistics(np.full(channels, np.nan), np.full(channels, np.nan), 0)
+    return Statistics(*module.statistics(view.of(x)), outer * inner)
+
+
+class _Settings(NamedTuple):
+    """The arguments of a forward call that are no arrays."""
+
+    training: bool
+    momentum: float
+    eps: float
+    axis: int
+    correction: float
+    activation: str | None
+
+    def check(self):
+        checks.number("momentum", self.momentum, 0.0, 1.0)
+        checks.number("eps", self.eps, 0.0, inf)
+        checks.number("correction", self.correction, 0.0, inf)
+        if self.activation not in (None, "relu"):
+            raise ValueError(f"activation is {self.activation!r}; expected None or 'relu'")
+
+
+def _forward(x, gamma, beta, running_mean, running_var, settings, residual, out, backend, *, keep):
+    """Both forward functions; with ``keep`` the result's context is made, and ``x`` must outlive the call."""
+    module = pick(x, backend)
+    x = checks.data_array("x", x)
+    settings.check()
+    training = bool(settings.training)
+    view = layout.view(x, checks.channel_axis(settings.axis, x.ndim))
+    outer, channels, inner = view.canonical
+    gamma = checks.per_channel("gamma", gamma, channels)
+    beta = checks.per_channel("beta", beta, channels)
+    checks.running_statistics(running_mean, running_var, channels, training=training)
+    checks.counts(outer * inner, settings.correction, training=training)
+    if residual is not None:
+        residual = checks.like("residual", residual, "x", x)
+    if out is not None:
+        checks.output("out", out, "x", x)
+        checks.no_overlap("out", out, "x", x, unless_same=not keep)
+        if residual is not None:
+            checks.no_overlap("out", out, "residual", residual, unless_same=True)
+
+    x_view = view.of(x)
+    y_view = _canonical_result(out, view, x.dtype)
+    relu = settings.activation == "relu"
+    if x.size:
+        running = None
+        if running_mean is not None:
+            running = Running(running_mean, running_var, settings.momentum, settings.correction)
+        epilogue = Epilogue(relu, None if residual is None else view.of(residual))
+        run = module.forward_training if training else module.forward_inference
+        table = run(x_view, y_view, gamma, beta, running, epilogue, float(settings.eps))
+    else:
+        table = np.full((6, channels), np.nan)
+    y = _deliver(y_view, out, view)
+    if not keep:
+        return y, None
+    kept_y = y_view if relu and residual is not None else None
+    dtypes = (None if gamma is None else gamma.dtype, None if beta is None else beta.dtype)
+    return y, Context(x_view, kept_y, table, training, relu, residual is not None, view, dtypes, module)
+
+
+def _canonical_result(out, view, dtype):
+    """The canonical array for a kernel to write: a view of the caller's where one fits, else fresh memory."""
+    if out is not None and view.fits(out):
+        return view.of(out)
+    return np.empty(view.canonical, dtype)
+
+
+def _deliver(canonical, out, view):
+    """The result as its owner sees it, copied into ``out`` where that could not be written directly."""
+    if out is None:
+        return view.back(canonical)
+    if not view.fits(out):
+        np.copyto(out, view.back(canonical))
+    return out
+
+
+def _pass_on(dy, dresidual_out, dx_out):
+    """``dresidual`` where no activation is fused: ``dy``, copied if wanted elsewhere or about to be overwritten."""
+    if dresidual_out is not None:
+        np.copyto(dresidual_out, dy)
+        return dresidual_out
+    return dy.copy() if dx_out is not None and checks.overlap(dx_out, dy) else dy
+
+
+def _gradient_outputs(out, dy, context, x):
+    """``out`` as a checked pair of arrays or Nones."""
+    pair = out if isinstance(out, tuple) else (out, None)
+    if len(pair) != 2:
+        raise ValueError(f"out has {len(pair)} arrays; expected one, or a pair (dx, dresidual)")
+    if pair[1] is not None and not context.has_residual:
+        raise ValueError("out has an array for dresidual, but the forward call had no residual")
+    for name, value in zip(("out for dx", "out for dresidual"), pair, strict=True):
+        if value is None:
+            continue
+        checks.output(name, value, "x", x)
+        checks.no_overlap(name, value, "dy", dy, unless_same=True)
+        checks.no_overlap(name, value, "x", x, unless_same=False)
+        if context.y is not None:
+            checks.no_overlap(name, value, "the forward result", context.y, unless_same=False)
+    if pair[0] is not None and pair[1] is not None:
+        checks.no_overlap("out for dx", pair[0], "out for dresidual", pair[1], unless_same=False)
+    return pair

@@ -1,0 +1,71 @@
+"""The one view that kernels see: ``(outer, channels, inner)``, C-contiguous. The only reshape in the package.
+
+An array whose axes, put in the order in which they lie in memory, are contiguous is viewed without a copy, whatever
+order it presents them in::
+
+    NCHW, axis=1                                  -> (N, C, H*W)
+    NHWC, axis=-1                                 -> (N*H*W, C, 1)
+    NHWC in memory, presented as NCHW, axis=1     -> (N*H*W, C, 1)
+
+Any other array (a slice with gaps, a broadcast, a reversed axis) is copied once.
+"""
+
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+
+class View(NamedTuple):
+    """How arrays like one given array become ``(outer, channels, inner)`` and come back."""
+
+    shape: tuple[int, ...]
+    """Shape of the array as its owner sees it."""
+    order: tuple[int, ...] | None
+    """Its axes from slowest to fastest in memory; None where that is the order they are in."""
+    canonical: tuple[int, int, int]
+    """``(outer, channels, inner)``."""
+
+    def fits(self, array: np.ndarray) -> bool:
+        """Whether ``of`` views ``array`` without a copy."""
+        ordered = array if self.order is None else array.transpose(self.order)
+        return ordered.flags.c_contiguous and ordered.flags.aligned
+
+    def of(self, array: np.ndarray) -> np.ndarray:
+        """The canonical view of ``array``; a copy only where no view fits."""
+        if self.order is not None:
+            array = array.transpose(self.order)
+        if not (array.flags.c_contiguous and array.flags.aligned):
+            array = array.copy(order="C")
+        return array.reshape(self.canonical)
+
+    def back(self, array: np.ndarray) -> np.ndarray:
+        """The inverse: a canonical array in its owner's shape."""
+        if self.order is None:
+            return array.reshape(self.shape)
+        inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
+        return array.reshape([self.shape[axis] for axis in self.order]).transpose(inverse)
+
+
+def view(x: np.ndarray, axis: int) -> View:
+    """Find the canonical view of ``x`` with its channels on the non-negative ``axis``.
+
+    Examples
+    --------
+    >>> nhwc = np.zeros((2, 5, 7, 3), np.float32)
+    >>> view(nhwc, 3).canonical
+    (70, 3, 1)
+    >>> view(nhwc.transpose(0, 3, 1, 2), 1).canonical
+    (70, 3, 1)
+    >>> view(np.zeros((2, 3, 5, 7), np.float32), 1).canonical
+    (2, 3, 35)
+    """
+    shape = x.shape
+    if x.flags.c_contiguous:
+        return View(shape, None, (prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])))
+    order = tuple(sorted(range(x.ndim), key=lambda a: -x.strides[a]))
+    if not x.transpose(order).flags.c_contiguous:
+        return View(shape, None, (prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])))
+    place = order.index(axis)
+    sizes = [shape[a] for a in order]
+    return View(shape, order, (prod(sizes[:place]), shape[axis], prod(sizes[place + 1 :])))

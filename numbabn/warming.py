@@ -1,0 +1,53 @@
+"""Compiling ahead, so that no later call has to wait for it."""
+
+import numpy as np
+
+from .checks import FLOATS
+from .functional import batch_norm_backward, batch_norm_forward
+
+SHAPES = {
+    "NCHW": ((2, 2, 64), (128, 256, 32), (2, 1, 100_000)),
+    "NHWC": ((2, 64), (2_000, 64)),
+}
+"""Small enough for one thread; large enough for many, channels to each; one channel shared by all."""
+
+
+def warmup(dtypes=("float32",), layouts=("NCHW", "NHWC")):
+    """Compile the CPU kernels for the given dtypes and layouts, or load them from Numba's cache.
+
+    Parameters
+    ----------
+    dtypes : iterable of {"float32", "float64"}
+    layouts : iterable of {"NCHW", "NHWC"}
+        ``"NCHW"`` stands for all arrays with values behind the channel axis, ``"NHWC"`` for all with channels last,
+        (N, C) among them.
+
+    Raises
+    ------
+    ValueError
+        For an unknown dtype or layout, before anything is compiled.
+
+    Examples
+    --------
+    >>> import numbabn as nbn
+    >>> nbn.warmup(layouts=["NHWC"])  # some seconds the first time on a machine
+    """
+    dtypes = [np.dtype(name) for name in dtypes]
+    for dtype in dtypes:
+        if dtype not in FLOATS:
+            raise ValueError(f"dtypes has {dtype}; expected float32 or float64")
+    for layout in layouts:
+        if layout not in SHAPES:
+            raise ValueError(f"layouts has {layout!r}; expected 'NCHW' or 'NHWC'")
+    for dtype in dtypes:
+        for layout in layouts:
+            for shape in SHAPES[layout]:
+                _run(np.linspace(-1.0, 1.0, int(np.prod(shape)), dtype=dtype).reshape(shape))
+
+
+def _run(x):
+    """Every kernel that a shape reaches: flags are arguments, and need no compiling of their own."""
+    running_mean, running_var = np.zeros(x.shape[1]), np.ones(x.shape[1])
+    for training in (True, False):
+        _, context = batch_norm_forward(x, None, None, running_mean, running_var, training=training, backend="cpu")
+        batch_norm_backward(x, context)

@@ -1,0 +1,113 @@
+"""Values that break careless kernels: means far from 0, NaN and Inf, magnitudes at the ends of float32's range."""
+
+import numpy as np
+import pytest
+from cases import CASES, operands
+from tolerance import check, tolerance
+
+import numbabn as nbn
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.count > 10], ids=lambda case: case.name)
+def test_variance_of_a_distant_column(case):
+    """float32 values at 1e4 +- 0.01 are ten steps of the format apart; their variance is still exact to 1e-6."""
+    given = operands(case, mean=1e4, std=0.01)
+    x = case.place(given.x.astype(np.float32))
+    other = tuple(a for a in range(x.ndim) if a != case.axis % x.ndim)
+    expected = np.var(x.astype(np.float64), axis=other)
+    np.testing.assert_allclose(nbn.batch_stats(x, axis=case.axis).var, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0, 1e3, -1e4, 1e6])
+@pytest.mark.parametrize("case", [c for c in CASES if c.count > 10], ids=lambda case: case.name)
+def test_distant_means_cost_no_digits(case, mean):
+    given = operands(case, mean=mean, std=max(0.1, abs(mean) * 1e-5))
+    x, dy = case.place(given.x), case.place(given.dy)
+    y, context = nbn.batch_norm_forward(x, axis=case.axis, backend="reference")
+    expected = nbn.batch_norm_backward(dy, context)
+    y32, context = nbn.batch_norm_forward(x.astype("f4"), axis=case.axis)
+    actual = nbn.batch_norm_backward(dy.astype("f4"), context)
+    limit = tolerance(np.float32, case.count)
+    check("y", y32, y, np.abs(y).max(), limit)
+    check("dx", actual.dx, expected.dx, np.abs(expected.dx).max(), limit)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", [c for c in CASES if c.channels > 1], ids=lambda case: case.name)
+def test_bad_values_stay_in_their_channel(case, dtype, bad):
+    given = operands(case).astype(dtype)
+    clean = nbn.batch_norm_forward(case.place(given.x), given.gamma, given.beta, axis=case.axis)
+    clean_grads = nbn.batch_norm_backward(case.place(given.dy), clean[1])
+    channel = case.channels // 2
+    np.moveaxis(given.x, case.axis, 0)[channel].reshape(-1)
+    spoilt = np.moveaxis(given.x, case.axis, 0)
+    spoilt[(channel, *(0 for _ in spoilt.shape[1:]))] = bad
+    y, context = nbn.batch_norm_forward(case.place(given.x), given.gamma, given.beta, axis=case.axis)
+    grads = nbn.batch_norm_backward(case.place(given.dy), context)
+    others = np.arange(case.channels) != channel
+    for actual, expected in ((y, clean[0]), (grads.dx, clean_grads.dx)):
+        actual, expected = np.moveaxis(actual, case.axis, 0), np.moveaxis(expected, case.axis, 0)
+        assert np.isnan(actual[channel]).all()
+        np.testing.assert_array_equal(actual[others], expected[others])
+    assert np.isnan(grads.dgamma[channel])
+    np.testing.assert_array_equal(grads.dgamma[others], clean_grads.dgamma[others])
+    np.testing.assert_array_equal(grads.dbeta, clean_grads.dbeta)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.channels > 1], ids=lambda case: case.name)
+def test_frozen_gradient_ignores_bad_inputs(case):
+    given = operands(case).astype("float32")
+    given.x[(0,) * given.x.ndim] = np.nan
+    arguments = (given.gamma, given.beta, given.running_mean, given.running_var)
+    _, context = nbn.batch_norm_forward(case.place(given.x), *arguments, training=False, axis=case.axis)
+    assert np.isfinite(nbn.batch_norm_backward(case.place(given.dy), context).dx).all()
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_relu_passes_nan_and_its_gradient(backend):
+    x = np.full((40, 20), np.nan, np.float32)
+    y, context = nbn.batch_norm_forward(
+        x, None, None, np.zeros(20), np.ones(20), training=False, activation="relu", backend=backend
+    )
+    assert np.isnan(y).all()
+    assert (nbn.batch_norm_backward(np.ones_like(x), context).dx != 0).all()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e15, 1e25, 1e36])
+@pytest.mark.parametrize("case", [c for c in CASES if c.count > 4], ids=lambda case: case.name)
+def test_extreme_magnitudes(case, scale):
+    """Squares of these leave float32's range; eps = 0 makes them count."""
+    given = operands(case, mean=0.5, std=1.0)
+    x = (given.x * scale).astype("f4")
+    y, context = nbn.batch_norm_forward(case.place(x.astype("f8")), eps=0.0, axis=case.axis, backend="reference")
+    expected = nbn.batch_norm_backward(case.place(given.dy), context)
+    y32, context = nbn.batch_norm_forward(case.place(x), eps=0.0, axis=case.axis)
+    actual = nbn.batch_norm_backward(case.place(given.dy.astype("f4")), context)
+    limit = tolerance(np.float32, case.count)
+    check("y", y32, y, np.abs(y).max(), limit)
+    check("dx", actual.dx, expected.dx, np.abs(expected.dx).max(), limit)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e4, -3e-20])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_constant_channels(case, value):
+    x = np.full(case.shape, value, np.float32)
+    stats = nbn.batch_stats(case.place(x), axis=case.axis)
+    np.testing.assert_array_equal(stats.mean, np.full(case.channels, np.float64(np.float32(value))))
+    np.testing.assert_array_equal(stats.var, np.zeros(case.channels))
+    y = nbn.batch_norm(case.place(x), None, np.full(case.channels, 0.25), training=True, axis=case.axis)
+    np.testing.assert_array_equal(y, np.full(case.shape, 0.25, np.float32))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_sorted_and_outlying_values(case):
+    """A mean that moves through the data, and a first value that is a poor guess of it."""
+    given = operands(case)
+    x = np.sort(given.x.reshape(-1)).reshape(case.shape).astype("f4")
+    x[(0,) * x.ndim] = 1e4
+    expected = nbn.batch_stats(case.place(x.astype("f8")), axis=case.axis, backend="reference")
+    actual = nbn.batch_stats(case.place(x), axis=case.axis)
+    limit = tolerance(np.float32, case.count)
+    check("mean", actual.mean, expected.mean, np.sqrt(expected.var) + 1e-12, limit)
+    check("var", actual.var, expected.var, expected.var + 1e-24, limit)

@@ -1,0 +1,35 @@
+"""What importing does not do."""
+
+import subprocess
+import sys
+
+
+def run_python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_import_loads_no_compiler_and_no_framework():
+    code = "import sys, numbabn; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = run_python(code)
+    assert "numpy" in loaded
+    for heavy in ("numba", "llvmlite", "scipy", "torch", "cupy", "matplotlib", "sklearn", "tqdm"):
+        assert heavy not in loaded
+
+
+def test_reference_backend_needs_no_compiler():
+    code = """
+import sys, numpy as np, numbabn as nbn
+with nbn.use_backend("reference"):
+    nbn.batch_norm(np.ones((2, 2)), training=True)
+print("numba" in sys.modules)
+"""
+    assert run_python(code) == ["False"]
+
+
+def test_layers_are_imported_when_asked_for():
+    code = "import numbabn as nbn, sys; print('numbabn.nn' in sys.modules, nbn.nn.__name__, 'numba' in sys.modules)"
+    assert run_python(code) == ["False", "numbabn.nn", "False"]
+
+
+def test_unknown_names_are_attribute_errors():
+    assert run_python("import numbabn; print(hasattr(numbabn, 'nonsense'))") == ["False"]
