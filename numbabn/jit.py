@@ -120,5 +120,6 @@ _threads = _Threads()
 
 def threading_layer():
     """Name of Numba's threading layer: ``"tbb"``, ``"omp"`` or ``"workqueue"``. Starts it if need be."""
-    _threads.enter() and _threads.leave()
+    if _threads.enter():
+        _threads.leave()
     return _threads.layer

@@ -215,5 +215,14 @@ def test_read_only_and_unaligned_inputs():
     np.testing.assert_array_equal(nbn.batch_norm(unaligned, training=True, out=unaligned), expected)
 
 
+def test_arrays_on_disk(tmp_path):
+    given = operands(CASES[0]).astype("float32")
+    x = np.memmap(tmp_path / "x", np.float32, "w+", shape=given.x.shape)
+    out = np.memmap(tmp_path / "y", np.float32, "w+", shape=given.x.shape)
+    x[...] = given.x
+    assert nbn.batch_norm(x, training=True, out=out) is out
+    np.testing.assert_array_equal(out, nbn.batch_norm(given.x, training=True))
+
+
 def test_lists_are_arrays():
     np.testing.assert_array_equal(nbn.batch_norm([[1.0], [3.0]], [2.0], training=True, eps=0.0), [[-2.0], [2.0]])

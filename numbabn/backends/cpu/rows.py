@@ -56,19 +56,13 @@ def extent(shape, part, tile):
     return first, min(whole, first + part_rows(width)), low, high
 
 
-@device
-def vector_lanes(array):
-    """Lanes of a vector of the array's dtype."""
-    return 64 // array.itemsize
-
-
 # Statistics ---------------------------------------------------------------------------------------------------------
 
 
 @device
 def run_sums(x, first, last, width, low, high, shift, sums):
     """``sums[:, lane - low]``: sums of ``x - shift`` and of its square over rows ``first`` to ``last``."""
-    lanes = vector_lanes(x)
+    lanes = 64 // x.itemsize
     tile = sums.shape[1]
     zero = splat(x.dtype.type(0))
     for j in range(0, high - low, lanes):
@@ -192,13 +186,6 @@ def forward_constants(table, x, lanes):
     set_constants(table, x.shape, lanes)
 
 
-@device
-def constant(lanes, which, lane):
-    """One vector of per-lane constants."""
-    size = vector_lanes(lanes)
-    return load(lanes, which * lanes.shape[1] + lane, size, splat(lanes.dtype.type(0)))
-
-
 @kernel
 def normalize_lanes(x, residual, y, lanes, epilogue):
     """``y = relu((x - mean) * scale + beta + residual)``. Parallel over parts and tiles; 2e bytes per element."""
@@ -212,11 +199,15 @@ def normalize_part(x, residual, y, part, tile, lanes, epilogue):
     """One task, last rows first."""
     width = row_width(x.shape)
     first, last, low, high = extent(x.shape, part, tile)
+    size, pitch = 64 // x.itemsize, lanes.shape[1]
+    zero = splat(x.dtype.type(0))
     blocks = (last - first + ROWS_BLOCK - 1) // ROWS_BLOCK
     for block in range(blocks - 1, -1, -1):
         top = first + block * ROWS_BLOCK
-        for j in range(low, high, vector_lanes(x)):
-            m, p, r = constant(lanes, M, j), constant(lanes, P, j), constant(lanes, R, j)
+        for j in range(low, high, size):
+            m = load(lanes, M * pitch + j, size, zero)
+            p = load(lanes, P * pitch + j, size, zero)
+            r = load(lanes, R * pitch + j, size, zero)
             i = top * width + j
             for _ in range(min(ROWS_BLOCK, last - top)):
                 v = fma(load(x, i, high - j, m) - m, p, r)
@@ -237,7 +228,7 @@ def part_gradient_sums(inputs, part, tile, lanes, partial, mode):
     dy, x, y = inputs
     width = row_width(x.shape)
     first, last, low, high = extent(x.shape, part, tile)
-    size = vector_lanes(x)
+    size, pitch = 64 // x.itemsize, lanes.shape[1]
     zero = splat(x.dtype.type(0))
     sums = np.empty((2, ROWS_TILE), x.dtype)
     for j in range(low, high):
@@ -249,8 +240,11 @@ def part_gradient_sums(inputs, part, tile, lanes, partial, mode):
         stop = min(last, start + ROWS_RUN)
         for top in range(start, stop, ROWS_BLOCK):
             for j in range(low, high, size):
-                m, h, k = constant(lanes, M, j), constant(lanes, H, j), constant(lanes, K, j)
-                p, r = constant(lanes, P, j), constant(lanes, R, j)
+                m = load(lanes, M * pitch + j, size, zero)
+                p = load(lanes, P * pitch + j, size, zero)
+                r = load(lanes, R * pitch + j, size, zero)
+                h = load(lanes, H * pitch + j, size, zero)
+                k = load(lanes, K * pitch + j, size, zero)
                 s = load(sums, j - low, size, zero)
                 q = load(sums, ROWS_TILE + j - low, size, zero)
                 i = top * width + j
@@ -318,14 +312,19 @@ def write_part_gradient(inputs, outputs, part, tile, lanes, mode):
     dx, dresidual = outputs
     width = row_width(x.shape)
     first, last, low, high = extent(x.shape, part, tile)
+    size, pitch = 64 // x.itemsize, lanes.shape[1]
     zero = splat(x.dtype.type(0))
     blocks = (last - first + ROWS_BLOCK - 1) // ROWS_BLOCK
     for block in range(blocks - 1, -1, -1):
         top = first + block * ROWS_BLOCK
-        for j in range(low, high, vector_lanes(x)):
-            m, h, k = constant(lanes, M, j), constant(lanes, H, j), constant(lanes, K, j)
-            p, r = constant(lanes, P, j), constant(lanes, R, j)
-            a, b = constant(lanes, A, j), constant(lanes, B, j)
+        for j in range(low, high, size):
+            m = load(lanes, M * pitch + j, size, zero)
+            p = load(lanes, P * pitch + j, size, zero)
+            r = load(lanes, R * pitch + j, size, zero)
+            h = load(lanes, H * pitch + j, size, zero)
+            k = load(lanes, K * pitch + j, size, zero)
+            a = load(lanes, A * pitch + j, size, zero)
+            b = load(lanes, B * pitch + j, size, zero)
             i = top * width + j
             for _ in range(min(ROWS_BLOCK, last - top)):
                 d = load(x, i, high - j, m) - m
