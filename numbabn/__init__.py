@@ -7,15 +7,8 @@ Start with :func:`batch_norm`; :func:`batch_norm_forward` and :func:`batch_norm_
 import importlib
 
 from .backends import BackendStatus, backends, use_backend
-from .functional import (
-    Context,
-    Gradients,
-    Statistics,
-    batch_norm,
-    batch_norm_backward,
-    batch_norm_forward,
-    batch_stats,
-)
+from .functional import batch_norm, batch_norm_backward, batch_norm_forward, batch_stats
+from .results import Context, Gradients, Statistics
 from .warming import warmup
 
 __version__ = "0.1.0"

@@ -1,6 +1,5 @@
 """Batch normalization on arrays: check, view as (outer, channels, inner), pick a backend, call it, view back."""
 
-from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
@@ -8,62 +7,8 @@ import numpy as np
 
 from . import checks, layout
 from .backends import pick
-from .backends.host import INVSTD, MEAN, VAR, Epilogue, Running
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Context:
-    """What a forward call leaves for its backward: arrays by reference, and a small table of per-channel values.
-
-    The arrays must hold what they held in the forward call; parameters and running statistics may change. One context
-    serves any number of backward calls.
-    """
-
-    x: np.ndarray
-    """Input, canonical view ``(outer, channels, inner)``."""
-    y: np.ndarray | None
-    """Output, canonical view; kept only where ReLU follows a residual, to see which elements passed."""
-    table: np.ndarray
-    """``(6, channels)``, float64: gamma, beta, mean and what rounding it lost, var, invstd."""
-    training: bool
-    relu: bool
-    has_residual: bool
-    view: layout.View
-    dtypes: tuple
-    """Those of gamma and beta, None where absent."""
-    backend: object
-
-    @property
-    def mean(self) -> np.ndarray:
-        """Mean used for each channel, float64: the batch's in training, else the running one."""
-        return self.table[MEAN]
-
-    @property
-    def var(self) -> np.ndarray:
-        """Variance used for each channel, float64: the batch's biased one in training, else the running one."""
-        return self.table[VAR]
-
-    @property
-    def invstd(self) -> np.ndarray:
-        """``1 / sqrt(var + eps)`` for each channel, float64."""
-        return self.table[INVSTD]
-
-
-class Gradients(NamedTuple):
-    """Gradients of a loss; None for a parameter or residual that the forward call did not have."""
-
-    dx: np.ndarray
-    dgamma: np.ndarray | None
-    dbeta: np.ndarray | None
-    dresidual: np.ndarray | None
-
-
-class Statistics(NamedTuple):
-    """Statistics of each channel, float64, and the number of values that each was computed from."""
-
-    mean: np.ndarray
-    var: np.ndarray
-    count: int
+from .backends.host import Epilogue, Running
+from .results import Context, Gradients, Statistics
 
 
 def batch_norm(

@@ -8,7 +8,8 @@ import numpy as np
 from .. import reference
 from ..host import MEAN, VAR, inference_table, training_table, update_running
 from . import planes, rows
-from .policy import ADDS, CLIPS, FEW, FROM_X, FROM_Y, FROZEN, PLANES_FROM
+from .epilogue import ADDS, CLIPS, FROM_X, FROM_Y, FROZEN
+from .policy import FEW, PLANES_FROM
 
 
 def statistics(x):

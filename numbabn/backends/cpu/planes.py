@@ -15,9 +15,10 @@ from numba import prange
 
 from ...jit import device, kernel, shared
 from ..host import BETA, GAMMA, INVSTD, MEAN, REST
+from .epilogue import FROM_Y, FROZEN, add_and_clip, let_through
 from .moments import cancels, centred, finish, is_precise, merge
-from .policy import ADDS, CLIPS, FROM_X, FROM_Y, FROZEN, PLANES_PART, PLANES_RUN
-from .simd import fma, load, relu, splat, store, total, where_active
+from .policy import PLANES_PART, PLANES_RUN
+from .simd import fma, load, splat, store, total
 
 
 @shared
@@ -180,11 +181,7 @@ def normalize_part(x, residual, y, channel, part, table, epilogue):
             end = i + length
             while i < end:
                 v = fma(load(x, i, end - i, m) - m, p, r)
-                if epilogue & ADDS:
-                    v += load(residual, i, end - i, m)
-                if epilogue & CLIPS:
-                    v = relu(v)
-                store(y, i, end - i, v)
+                store(y, i, end - i, add_and_clip(v, residual, i, end - i, epilogue))
                 i += lanes
 
 
@@ -226,11 +223,7 @@ def part_gradient_sums(inputs, channel, part, table, mode):
             end = i + length
             while i < end:
                 d = load(x, i, end - i, m) - m
-                g = load(dy, i, end - i, zero)
-                if mode & FROM_X:
-                    g = where_active(g, fma(d, p, r))
-                elif mode & FROM_Y:
-                    g = where_active(g, load(y, i, end - i, zero))
+                g = let_through(load(dy, i, end - i, zero), d, p, r, y, i, end - i, mode)
                 s += g
                 q = fma(g, fma(d, h, k), q)
                 i += lanes
@@ -263,11 +256,8 @@ def write_part_gradient(inputs, outputs, channel, part, table, sums, mode):
             end = i + length
             while i < end:
                 d = load(x, i, end - i, m) - m
-                g = load(dy, i, end - i, zero)
-                if mode & FROM_X:
-                    g = where_active(g, fma(d, p, r))
-                elif mode & FROM_Y:
-                    g = where_active(g, load(y, i, end - i, zero))
+                g = let_through(load(dy, i, end - i, zero), d, p, r, y, i, end - i, mode)
+                if mode & FROM_Y:
                     store(dresidual, i, end - i, g)
                 g = g * p if mode & FROZEN else fma(fma(d, h, k), b, fma(g, p, a))
                 store(dx, i, end - i, g)

@@ -1,4 +1,4 @@
-"""Numbers that the CPU kernels are cut by, each with its reason, and the flags that select what they fuse."""
+"""Numbers that the CPU kernels are cut by, each with its reason."""
 
 PLANES_FROM = 16
 """Least ``inner`` for the planes family: a row then fills at least one vector. Shorter ones are read across rows."""
@@ -27,9 +27,3 @@ ROWS_BLOCK = 8
 FEW = 4
 """Most values per channel for which the gradient is left to float64 NumPy: dx is then little but what two almost equal
 terms differ by. With 2 values per channel float32 leaves 1e-2 to 1e-5 of it wrong."""
-
-ADDS, CLIPS = 1, 2
-"""Forward: add the residual; apply ReLU."""
-
-FROM_X, FROM_Y, FROZEN = 1, 2, 4
-"""Backward: recompute from x, or read off y, where ReLU let the gradient through; statistics were constants."""

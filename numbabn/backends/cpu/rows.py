@@ -12,9 +12,10 @@ from numba import prange
 
 from ...jit import device, kernel, shared
 from ..host import BETA, GAMMA, INVSTD, MEAN, REST
+from .epilogue import FROM_Y, FROZEN, add_and_clip, let_through
 from .moments import cancels, centred, finish, is_precise, merge
-from .policy import ADDS, CLIPS, FROM_X, FROM_Y, FROZEN, ROWS_BLOCK, ROWS_LANES, ROWS_PART, ROWS_RUN, ROWS_TILE
-from .simd import fma, load, relu, splat, store, where_active
+from .policy import ROWS_BLOCK, ROWS_LANES, ROWS_PART, ROWS_RUN, ROWS_TILE
+from .simd import fma, load, splat, store
 
 M, P, R, H, K, A, B = range(7)
 """Rows of the per-lane constants: ``d = x - M``, ``y = d P + R``, ``xhat = d H + K``, ``dx = dy P + xhat B + A``."""
@@ -211,11 +212,7 @@ def normalize_part(x, residual, y, part, tile, lanes, epilogue):
             i = top * width + j
             for _ in range(min(ROWS_BLOCK, last - top)):
                 v = fma(load(x, i, high - j, m) - m, p, r)
-                if epilogue & ADDS:
-                    v += load(residual, i, high - j, m)
-                if epilogue & CLIPS:
-                    v = relu(v)
-                store(y, i, high - j, v)
+                store(y, i, high - j, add_and_clip(v, residual, i, high - j, epilogue))
                 i += width
 
 
@@ -250,11 +247,7 @@ def part_gradient_sums(inputs, part, tile, lanes, partial, mode):
                 i = top * width + j
                 for _ in range(min(ROWS_BLOCK, stop - top)):
                     d = load(x, i, high - j, m) - m
-                    g = load(dy, i, high - j, zero)
-                    if mode & FROM_X:
-                        g = where_active(g, fma(d, p, r))
-                    elif mode & FROM_Y:
-                        g = where_active(g, load(y, i, high - j, zero))
+                    g = let_through(load(dy, i, high - j, zero), d, p, r, y, i, high - j, mode)
                     s += g
                     q = fma(g, fma(d, h, k), q)
                     i += width
@@ -328,11 +321,8 @@ def write_part_gradient(inputs, outputs, part, tile, lanes, mode):
             i = top * width + j
             for _ in range(min(ROWS_BLOCK, last - top)):
                 d = load(x, i, high - j, m) - m
-                g = load(dy, i, high - j, zero)
-                if mode & FROM_X:
-                    g = where_active(g, fma(d, p, r))
-                elif mode & FROM_Y:
-                    g = where_active(g, load(y, i, high - j, zero))
+                g = let_through(load(dy, i, high - j, zero), d, p, r, y, i, high - j, mode)
+                if mode & FROM_Y:
                     store(dresidual, i, high - j, g)
                 g = g * p if mode & FROZEN else fma(fma(d, h, k), b, fma(g, p, a))
                 store(dx, i, high - j, g)
