@@ -1,0 +1,56 @@
+"""Layers, losses and optimisers made of NumPy arrays and written-out gradients.
+
+Layers have ``forward(x, training=...)`` and ``backward(dy)``; see :class:`Module`. Images are (N, C, H, W).
+
+Examples
+--------
+>>> import numpy as np
+>>> from numbabn import nn
+>>> model = nn.Sequential(nn.Linear(4, 16, rng=0), nn.BatchNorm(16), nn.ReLU(), nn.Linear(16, 2, rng=1))
+>>> loss, optimizer = nn.CrossEntropy(), nn.SGD(model, lr=0.1, momentum=0.9)
+>>> rng = np.random.default_rng(0)
+>>> x = rng.standard_normal((30, 4), dtype=np.float32)
+>>> labels = (x[:, 0] > x[:, 1]).astype(int)
+>>> for step in range(100):
+...     value = loss.forward(model.forward(x, training=True), labels)
+...     dx = model.backward(loss.backward(), need_dx=False)
+...     optimizer.step()
+>>> value < 0.1
+True
+"""
+
+from .containers import Residual, Sequential
+from .conv import Conv2d
+from .init import he_normal
+from .layers import Dropout, Flatten, Linear, ReLU
+from .loss import CrossEntropy
+from .models import SmallCNN
+from .module import Module, Parameter
+from .norm import BatchNorm
+from .optim import SGD, AdamW, Optimizer
+from .pool import GlobalAvgPool2d, MaxPool2d
+from .schedule import cosine_schedule, step_schedule, warmup
+
+__all__ = [
+    "SGD",
+    "AdamW",
+    "BatchNorm",
+    "Conv2d",
+    "CrossEntropy",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "Linear",
+    "MaxPool2d",
+    "Module",
+    "Optimizer",
+    "Parameter",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "SmallCNN",
+    "cosine_schedule",
+    "he_normal",
+    "step_schedule",
+    "warmup",
+]

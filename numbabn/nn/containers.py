@@ -1,0 +1,141 @@
+"""Modules made of modules: one after another, and around a shortcut. They fuse what batch normalization can do at once.
+
+A BatchNorm can add a residual and apply ReLU in its own pass over memory, so that the three cost what one does.
+"""
+
+import numpy as np
+
+from . import checks
+from .layers import ReLU, rectifier_gradient
+from .module import Module
+from .norm import BatchNorm
+
+
+class Sequential(Module):
+    """Modules one after another; parameters are named by position, ``"0.weight"``.
+
+    A BatchNorm followed by a ReLU runs as one fused call.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numbabn import nn
+    >>> net = nn.Sequential(nn.Linear(4, 8, bias=False, rng=0), nn.BatchNorm(8), nn.ReLU())
+    >>> sorted(net.named_parameters())
+    ['0.weight', '1.beta', '1.gamma']
+    >>> net.forward(np.eye(4, dtype=np.float32), training=True).shape
+    (4, 8)
+    """
+
+    def __init__(self, *layers: Module):
+        super().__init__()
+        for index, layer in enumerate(layers):
+            if not isinstance(layer, Module):
+                raise TypeError(f"layer {index} is {type(layer).__name__}; expected a Module")
+            if any(layer is other for other in layers[:index]):
+                raise ValueError(f"layer {index} was given before; a layer keeps its last input, so it has one place")
+        self.layers = layers
+        self._steps = _fuse(layers)
+
+    def children(self) -> dict[str, Module]:
+        """The layers, by position."""
+        return {str(index): layer for index, layer in enumerate(self.layers)}
+
+    def forward(self, x: np.ndarray, *, training: bool, **last) -> np.ndarray:
+        """Run the layers in order; ``last`` is for the last one (a BatchNorm that is to add a residual)."""
+        for layer, options in self._steps[:-1]:
+            x = layer.forward(x, training=training, **options)
+        for layer, options in self._steps[-1:]:
+            x = layer.forward(x, training=training, **options, **last)
+        return x
+
+    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
+        """Run the layers' backward passes in reverse."""
+        for layer, _ in self._steps[:0:-1]:
+            dy = layer.backward(dy, need_dx=True)
+        for layer, _ in self._steps[:1]:
+            dy = layer.backward(dy, need_dx=need_dx)
+        return dy
+
+
+def _fuse(layers):
+    """Pairs of a layer and its options for ``forward``, in which ReLU behind BatchNorm is one of these."""
+    steps = []
+    for layer in layers:
+        if isinstance(layer, ReLU) and steps and isinstance(steps[-1][0], BatchNorm) and not steps[-1][1]:
+            steps[-1] = (steps[-1][0], {"activation": "relu"})
+        else:
+            steps.append((layer, {}))
+    return steps
+
+
+class Residual(Module):
+    """``activation(body(x) + shortcut(x))``, the block that residual networks are made of.
+
+    If the body ends in a BatchNorm, the sum and the activation are part of its call.
+
+    Parameters
+    ----------
+    body : Module
+    shortcut : Module or None
+        None passes x on.
+    activation : {"relu", None}
+
+    Notes
+    -----
+    Source: K. He et al., "Deep Residual Learning for Image Recognition", 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numbabn import nn
+    >>> block = nn.Residual(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False, rng=0), nn.BatchNorm(8)))
+    >>> block.forward(np.ones((2, 8, 4, 4), np.float32), training=True).shape
+    (2, 8, 4, 4)
+    """
+
+    def __init__(self, body: Module, shortcut: Module | None = None, activation: str | None = "relu"):
+        super().__init__()
+        for name, module in (("body", body), ("shortcut", shortcut)):
+            if not isinstance(module, Module) and not (name == "shortcut" and module is None):
+                raise TypeError(f"{name} is {type(module).__name__}; expected a Module")
+        if activation not in (None, "relu"):
+            raise ValueError(f"activation is {activation!r}; expected None or 'relu'")
+        self.body = body
+        self.shortcut = shortcut
+        self.activation = activation
+
+    def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
+        """Run body and shortcut on x; their outputs must have the same shape."""
+        shortcut = x if self.shortcut is None else self.shortcut.forward(x, training=training)
+        if _last_norm(self.body) is not None:
+            return self.body.forward(x, training=training, activation=self.activation, residual=shortcut)
+        y = self.body.forward(x, training=training)
+        if y.shape != shortcut.shape:
+            raise ValueError(f"body gives shape {y.shape}, the shortcut {shortcut.shape}; expected the same")
+        y = np.add(y, shortcut, out=self._buffers.like("y", y))
+        self._saved = np.maximum(y, 0, out=y) if self.activation else y
+        return y
+
+    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
+        """Gradient by x: the sum of what comes through body and shortcut."""
+        norm = _last_norm(self.body)
+        if norm is None:
+            y = self._recall()
+            dy = checks.gradient(dy, y.shape, y.dtype)
+            if self.activation:
+                dy = rectifier_gradient(dy, y, self._buffers)
+        through_body = self.body.backward(dy, need_dx=need_dx)
+        through_shortcut = dy if norm is None else norm.dresidual
+        if self.shortcut is not None:
+            through_shortcut = self.shortcut.backward(through_shortcut, need_dx=need_dx)
+        if not need_dx:
+            return None
+        return np.add(through_body, through_shortcut, out=self._buffers.like("sum", through_body))
+
+
+def _last_norm(module):
+    """The BatchNorm that a module ends in and that can take a residual, or None."""
+    while isinstance(module, Sequential) and module.layers:
+        module = module.layers[-1]
+    return module if isinstance(module, BatchNorm) else None

@@ -1,0 +1,78 @@
+"""Two-dimensional convolution."""
+
+import numpy as np
+
+from . import checks, products
+from .init import he_normal
+from .module import Module, Parameter
+from .window import window_over
+
+
+class Conv2d(Module):
+    """Convolution of images with learned filters.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, padding : int or pair of int
+        A pair is (vertical, horizontal). Padding is with zeros, on both sides.
+    bias : bool
+        Whether to add a learned value per filter. Batch normalization right behind makes it useless.
+    rng : numpy.random.Generator, int or None
+        For the weight's initial values, see :func:`he_normal`; the bias starts at zero.
+    dtype : {float32, float64}
+
+    Attributes
+    ----------
+    weight : Parameter, shape (out_channels, in_channels, height, width)
+    bias : Parameter, shape (out_channels,), or None
+
+    Notes
+    -----
+    Images are (N, C, H, W); the result lies in memory as (N, H, W, C), which all layers here take as it is. Input in
+    another order is copied once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv = Conv2d(3, 8, 3, stride=2, padding=1, rng=0)
+    >>> conv.forward(np.ones((4, 3, 32, 32), np.float32), training=True).shape
+    (4, 8, 16, 16)
+    """
+
+    def __init__(
+        self, in_channels, out_channels, kernel_size, *, stride=1, padding=0, bias=True, rng=None, dtype=np.float32
+    ):
+        super().__init__()
+        dtype = checks.float_dtype(dtype)
+        channels = checks.whole("in_channels", in_channels, 1)
+        filters = checks.whole("out_channels", out_channels, 1)
+        self.kernel_size = checks.pair("kernel_size", kernel_size, 1)
+        self.stride = checks.pair("stride", stride, 1)
+        self.padding = checks.pair("padding", padding, 0)
+        weight = he_normal((filters, *self.kernel_size, channels), rng, dtype)
+        self.weight = Parameter(weight.transpose(0, 3, 1, 2), "weight")
+        self.bias = Parameter(np.zeros(filters, dtype), "bias") if bias else None
+
+    def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
+        """Convolve x, shape (N, in_channels, H, W); the result is (N, out_channels, H', W')."""
+        weight = self.weight.value
+        x = checks.layer_input(x, ("N", weight.shape[1], "H", "W"), weight.dtype)
+        window = window_over(x.shape[2:], self.kernel_size, self.stride, self.padding)
+        x = self._buffers.channels_last("x", x)
+        bias = None if self.bias is None else self.bias.value
+        y = products.convolve(x, products.as_matrix(weight), bias, window, self._buffers)
+        y = y.reshape(len(x), window.rows, window.columns, len(weight)).transpose(0, 3, 1, 2)
+        self._saved = x, y, window
+        return y
+
+    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
+        """Gradient by x; fills those of ``weight`` and ``bias``."""
+        x, y, window = self._recall()
+        dy = self._buffers.channels_last("dy", checks.gradient(dy, y.shape, y.dtype))
+        dy = dy.reshape(-1, dy.shape[3])
+        products.parameter_gradients(dy, x, self.weight, self.bias, window, self._buffers)
+        if not need_dx:
+            return None
+        weight = products.as_matrix(self.weight.value)
+        return products.input_gradient(dy, x, weight, window, self._buffers).transpose(0, 3, 1, 2)

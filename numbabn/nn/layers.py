@@ -1,0 +1,159 @@
+"""Small layers: linear, rectifier, flattening, dropout."""
+
+from math import prod
+
+import numpy as np
+
+from . import checks, products
+from .init import he_normal
+from .memory import Buffers
+from .module import Module, Parameter
+from .window import window_over
+
+
+class Linear(Module):
+    """``y = x @ weight.T + bias``.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+    rng : numpy.random.Generator, int or None
+        For the weight's initial values, see :func:`he_normal`; the bias starts at zero.
+    dtype : {float32, float64}
+
+    Attributes
+    ----------
+    weight : Parameter, shape (out_features, in_features)
+    bias : Parameter, shape (out_features,), or None
+
+    Examples
+    --------
+    >>> linear = Linear(2, 1, rng=0)
+    >>> linear.load_state_dict({"weight": np.float32([[2, 3]]), "bias": np.float32([1])})
+    >>> linear.forward(np.float32([[1, 0], [0, 1]]), training=False)
+    array([[3.],
+           [4.]], dtype=float32)
+    """
+
+    _WINDOW = window_over((1, 1), (1, 1), (1, 1), (0, 0))
+
+    def __init__(self, in_features, out_features, *, bias=True, rng=None, dtype=np.float32):
+        super().__init__()
+        dtype = checks.float_dtype(dtype)
+        shape = checks.whole("out_features", out_features, 1), checks.whole("in_features", in_features, 1)
+        self.weight = Parameter(he_normal(shape, rng, dtype), "weight")
+        self.bias = Parameter(np.zeros(shape[0], dtype), "bias") if bias else None
+
+    def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
+        """Map x, shape (N, in_features), to (N, out_features)."""
+        weight = self.weight.value
+        x = checks.layer_input(x, ("N", weight.shape[1]), weight.dtype)
+        pixels = self._buffers.contiguous("x", x).reshape(len(x), 1, 1, weight.shape[1])
+        bias = None if self.bias is None else self.bias.value
+        y = products.convolve(pixels, products.as_matrix(weight), bias, self._WINDOW, self._buffers)
+        self._saved = pixels, y
+        return y
+
+    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
+        """Gradient by x; fills those of ``weight`` and ``bias``."""
+        pixels, y = self._recall()
+        dy = self._buffers.contiguous("dy", checks.gradient(dy, y.shape, y.dtype))
+        products.parameter_gradients(dy, pixels, self.weight, self.bias, self._WINDOW, self._buffers)
+        if not need_dx:
+            return None
+        weight = products.as_matrix(self.weight.value)
+        return products.input_gradient(dy, pixels, weight, self._WINDOW, self._buffers)[:, 0, 0]
+
+
+class ReLU(Module):
+    """``max(x, 0)``; NaN stays NaN. Right behind a BatchNorm in a Sequential it costs nothing: the two are fused."""
+
+    def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
+        """Rectify x, of any shape."""
+        x = checks.data_array("x", x)
+        self._saved = np.maximum(x, 0, out=self._buffers.like("y", x))
+        return self._saved
+
+    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
+        """Gradient by x: ``dy`` where y is positive, else 0."""
+        y = self._recall()
+        return rectifier_gradient(checks.gradient(dy, y.shape, y.dtype), y, self._buffers)
+
+
+def rectifier_gradient(dy: np.ndarray, y: np.ndarray, buffers: Buffers) -> np.ndarray:
+    """``dy`` where ReLU's output ``y`` is positive (or NaN), else 0. Not a product: 0 times Inf would be NaN."""
+    closed = np.less_equal(y, 0, out=buffers.like("closed", y, bool))
+    dx = buffers.like("dx", y)
+    np.copyto(dx, dy)
+    np.copyto(dx, 0, where=closed)
+    return dx
+
+
+class Flatten(Module):
+    """(N, C, H, W) to (N, C * H * W), in this order whatever the memory order; any shape to (N, rest)."""
+
+    def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
+        """Flatten x, with at least one axis; a view where x is in C order."""
+        x = checks.data_array("x", x)
+        if x.ndim == 0:
+            raise ValueError("x has no axes; expected at least one")
+        self._saved = x
+        return self._buffers.contiguous("y", x).reshape(len(x), prod(x.shape[1:]))
+
+    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
+        """``dy`` in the shape and memory order of x."""
+        x = self._recall()
+        dy = checks.gradient(dy, (len(x), prod(x.shape[1:])), x.dtype)
+        dx = self._buffers.like("dx", x)
+        np.copyto(dx, dy.reshape(x.shape))
+        return dx
+
+
+class Dropout(Module):
+    """Set values to 0 with probability p in training, and divide the others by ``1 - p``.
+
+    Parameters
+    ----------
+    p : float, at least 0 and less than 1
+    seed : int, at least 0
+        Each call in training draws from ``default_rng([seed, number of calls before])``; that number is part of the
+        state, so that a resumed run draws as it would have gone on.
+
+    Examples
+    --------
+    >>> Dropout(0.5, seed=1).forward(np.ones(8, np.float32), training=True)
+    array([0., 2., 2., 2., 0., 0., 2., 2.], dtype=float32)
+    """
+
+    buffer_names = ("calls",)
+
+    def __init__(self, p, *, seed=0):
+        super().__init__()
+        self.p = checks.number("p", p, 0, 1)
+        if self.p == 1:
+            raise ValueError("p is 1; expected less, so that something is left")
+        self.seed = checks.whole("seed", seed, 0)
+        self.calls = np.zeros((), np.int64)
+
+    def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
+        """Drop values of x, of any shape; x itself if not training."""
+        x = checks.data_array("x", x)
+        if not training or self.p == 0:
+            self._saved = x, None
+            return x
+        numbers = self._buffers.take("factor", (x.size,), x.dtype)
+        np.random.default_rng([self.seed, int(self.calls)]).random(out=numbers, dtype=x.dtype.type)
+        np.greater_equal(numbers, self.p, out=numbers)
+        numbers /= 1 - self.p
+        self.calls += 1
+        factor = self._buffers.like("factor", x)
+        y = np.multiply(x, factor, out=self._buffers.like("y", x))
+        self._saved = y, factor
+        return y
+
+    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
+        """Gradient by x: ``dy`` times the factors of the last forward call."""
+        y, factor = self._recall()
+        dy = checks.gradient(dy, y.shape, y.dtype)
+        return dy if factor is None else np.multiply(dy, factor, out=self._buffers.like("dx", y))

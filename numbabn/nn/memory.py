@@ -1,0 +1,59 @@
+"""Memory that layers keep, and the order of images in it.
+
+Layers see images as (N, C, H, W). In memory, convolutions write (N, H, W, C) and present it transposed; the layers
+that follow keep the order they are given.
+"""
+
+from math import prod
+
+import numpy as np
+
+
+class Buffers:
+    """Named arrays that a layer writes to again and again; one grows when a larger batch comes.
+
+    Fresh memory costs more time than most layers' arithmetic, which is why each layer has its own of these.
+
+    Examples
+    --------
+    >>> buffers = Buffers()
+    >>> full = buffers.take("y", (64, 10), np.float32)
+    >>> rest = buffers.take("y", (29, 10), np.float32)
+    >>> rest.shape, np.shares_memory(full, rest)
+    ((29, 10), True)
+    """
+
+    def __init__(self):
+        self._kept = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
+        """An array in C order. What it holds is whatever was last written there."""
+        size = prod(shape)
+        kept = self._kept.get(name)
+        if kept is None or kept.size < size or kept.dtype != dtype:
+            kept = self._kept[name] = np.empty(size, dtype)
+        return kept[:size].reshape(shape)
+
+    def like(self, name: str, x: np.ndarray, dtype=None) -> np.ndarray:
+        """An array of the shape and memory order of ``x``, and of its dtype unless another is given."""
+        dtype = x.dtype if dtype is None else dtype
+        if not is_channels_last(x):
+            return self.take(name, x.shape, dtype)
+        return np.moveaxis(self.take(name, np.moveaxis(x, 1, -1).shape, dtype), -1, 1)
+
+    def channels_last(self, name: str, x: np.ndarray) -> np.ndarray:
+        """Images (N, C, H, W) as contiguous (N, H, W, C): a view where they lie so in memory, else a copy."""
+        return self.contiguous(name, x.transpose(0, 2, 3, 1))
+
+    def contiguous(self, name: str, x: np.ndarray) -> np.ndarray:
+        """``x`` itself where it is in C order, else a copy that is."""
+        if x.flags.c_contiguous:
+            return x
+        copy = self.take(name, x.shape, x.dtype)
+        np.copyto(copy, x)
+        return copy
+
+
+def is_channels_last(x: np.ndarray) -> bool:
+    """Whether an array presented with its channels on axis 1 has them last in memory."""
+    return x.ndim > 2 and not x.flags.c_contiguous and np.moveaxis(x, 1, -1).flags.c_contiguous

@@ -1,0 +1,125 @@
+"""What every layer and model is: a module, with parameters, buffers and modules inside it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .memory import Buffers
+
+KINDS = ("weight", "bias", "norm")
+
+
+class Parameter:
+    """An array that is trained, and the gradient of the loss with respect to it.
+
+    Parameters
+    ----------
+    value : array of float32 or float64
+        Optimisers update it in place.
+    kind : {"weight", "bias", "norm"}
+        What it is for; optimisers can leave kinds out of weight decay.
+
+    Attributes
+    ----------
+    grad : array like value, or None
+        None before the first backward pass; each pass overwrites it.
+    """
+
+    def __init__(self, value: np.ndarray, kind: str):
+        if kind not in KINDS:
+            raise ValueError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
+        self.value = value
+        self.kind = kind
+        self.grad: np.ndarray | None = None
+
+    def grad_array(self) -> np.ndarray:
+        """The array for the gradient, in the memory order of ``value``; made at the first call."""
+        if self.grad is None:
+            self.grad = np.zeros_like(self.value)
+        return self.grad
+
+
+class Module:
+    """Base class of layers and models.
+
+    A subclass writes ``forward`` and ``backward``, and calls ``super().__init__()``. Attributes that are a
+    :class:`Parameter` or a :class:`Module` are found by themselves; ``buffer_names`` lists attributes that are arrays
+    (or None) to be saved with the parameters but not trained.
+
+    Layers keep their outputs' memory: what ``forward`` and ``backward`` return stays valid until the next call of the
+    same method. They also refer to their input until then, so that must not be overwritten before ``backward``.
+    """
+
+    buffer_names: tuple[str, ...] = ()
+
+    def __init__(self):
+        self._buffers = Buffers()
+        self._saved: Any = None
+
+    def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
+        """The module's output; ``training`` says whether to use batch statistics, drop out and the like."""
+        raise NotImplementedError
+
+    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
+        """Gradient by the last ``forward``'s input, given that by its output; fills the parameters' ``grad``.
+
+        With ``need_dx=False`` the result is not wanted: a module may save its work and return None.
+        """
+        raise NotImplementedError
+
+    def children(self) -> dict[str, "Module"]:
+        """The modules directly inside this one, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Module)}
+
+    def named_parameters(self) -> dict[str, Parameter]:
+        """All parameters in and below this module, by dotted names such as ``"0.weight"``."""
+        found = {name: value for name, value in vars(self).items() if isinstance(value, Parameter)}
+        for child, module in self.children().items():
+            found.update({f"{child}.{name}": value for name, value in module.named_parameters().items()})
+        return found
+
+    def named_buffers(self) -> dict[str, np.ndarray]:
+        """All arrays that are saved but not trained, by dotted names."""
+        found = {name: getattr(self, name) for name in self.buffer_names if getattr(self, name) is not None}
+        for child, module in self.children().items():
+            found.update({f"{child}.{name}": value for name, value in module.named_buffers().items()})
+        return found
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters and buffers, by dotted names."""
+        return {name: np.array(value, order="C") for name, value in self._state().items()}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Copy parameters and buffers in, in place.
+
+        Raises
+        ------
+        ValueError
+            If names are missing or unexpected, or a shape or dtype differs; nothing has been written then.
+        """
+        copy_state(self._state(), state)
+
+    def _state(self):
+        return {name: entry.value for name, entry in self.named_parameters().items()} | self.named_buffers()
+
+    def _recall(self):
+        """What ``forward`` left for ``backward``."""
+        if self._saved is None:
+            raise RuntimeError(f"{type(self).__name__}.backward was called before forward")
+        return self._saved
+
+
+def copy_state(targets: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> None:
+    """Copy the arrays of ``state`` into those of ``targets``, once all names, shapes and dtypes are found to agree."""
+    state = {name: np.asarray(value) for name, value in state.items()}
+    faults = [f"{name} is missing" for name in targets if name not in state]
+    faults += [f"{name} is unexpected" for name in state if name not in targets]
+    for name, target in targets.items():
+        value = state.get(name, target)
+        if value.shape != target.shape or value.dtype != target.dtype:
+            faults.append(f"{name} is {value.dtype} {value.shape}, expected {target.dtype} {target.shape}")
+    if faults:
+        raise ValueError(f"state does not fit: {'; '.join(faults)}")
+    for name, target in targets.items():
+        target[...] = state[name]

@@ -1,0 +1,183 @@
+"""Every layer's backward pass against central differences of its forward pass, in float64."""
+
+import numpy as np
+import pytest
+
+from numbabn import nn
+from numbabn.nn import products
+
+STEP = 1e-5
+"""Central differences in float64 are off by about STEP**2 + 1e-16 / STEP."""
+
+TOLERANCE = 1e-7
+
+
+def check_gradients(module, x, *, training=True, seed=0):
+    """Compare ``dx`` and all parameters' gradients, along random directions, with differences of ``sum(dy * y)``."""
+    rng = np.random.default_rng(seed)
+    start = {name: buffer.copy() for name, buffer in module.named_buffers().items()}
+    dy = rng.standard_normal(module.forward(x, training=training).shape)
+
+    def objective():
+        for name, buffer in module.named_buffers().items():
+            buffer[...] = start[name]
+        return float(np.sum(dy * module.forward(x, training=training)))
+
+    objective()
+    dx = module.backward(dy, need_dx=True)
+    assert dx.shape == x.shape
+    assert dx.dtype == x.dtype
+    gradients = [(x, dx.copy())]
+    for parameter in module.named_parameters().values():
+        assert parameter.grad.shape == parameter.value.shape
+        gradients.append((parameter.value, parameter.grad.copy()))
+    for array, gradient in gradients:
+        for _ in range(3):
+            direction = rng.standard_normal(array.shape)
+            differences = []
+            kept = array.copy()
+            for sign in (1, -1):
+                array[...] = kept + sign * STEP * direction
+                differences.append(objective())
+            array[...] = kept
+            numeric = (differences[0] - differences[1]) / (2 * STEP)
+            scale = np.abs(gradient * direction).sum() + 1e-3
+            assert abs(np.sum(gradient * direction) - numeric) < TOLERANCE * scale
+
+
+def channels_last(x):
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+def normal(*shape, seed=1):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+CONVOLUTIONS = {
+    "3x3": ({"kernel_size": 3, "padding": 1}, (3, 4, 6, 5)),
+    "3x3 unpadded": ({"kernel_size": 3}, (2, 3, 5, 7)),
+    "stride": ({"kernel_size": 3, "stride": 2, "padding": 1}, (2, 3, 7, 6)),
+    "pairs": ({"kernel_size": (2, 3), "stride": (1, 2), "padding": (1, 0)}, (2, 3, 5, 6)),
+    "pointwise": ({"kernel_size": 1}, (3, 4, 3, 5)),
+    "pointwise, stride": ({"kernel_size": 1, "stride": 2}, (3, 4, 5, 4)),
+    "stride beyond the kernel": ({"kernel_size": 2, "stride": 3}, (2, 2, 8, 9)),
+    "padding beyond the kernel": ({"kernel_size": 2, "padding": 3}, (2, 2, 3, 3)),
+    "image of one pixel": ({"kernel_size": 3, "padding": 1}, (2, 3, 1, 1)),
+    "one channel": ({"kernel_size": 3, "padding": 1}, (2, 1, 4, 4)),
+    "many tiles and parts": ({"kernel_size": 3, "padding": 1}, (2, 24, 41, 40)),
+    "images in groups": ({"kernel_size": 3, "padding": 1}, (160, 3, 4, 4)),
+}
+
+
+@pytest.mark.parametrize("tile", ["usual tiles", "tiny tiles"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("options", "shape"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_conv2d(options, shape, bias, tile, monkeypatch):
+    if tile == "tiny tiles":  # so that small images are cut, too, and parts have several tiles
+        monkeypatch.setattr(products, "TILE_BYTES", 1)
+        monkeypatch.setattr(products, "LEAST_PLACES", 7)
+    layer = nn.Conv2d(shape[1], 5, **options, bias=bias, rng=0, dtype=np.float64)
+    check_gradients(layer, normal(*shape))
+
+
+def test_linear():
+    for bias in (True, False):
+        check_gradients(nn.Linear(7, 4, bias=bias, rng=0, dtype=np.float64), normal(9, 7))
+    check_gradients(nn.Linear(1, 1, rng=0, dtype=np.float64), normal(1, 1))
+    check_gradients(nn.Linear(30, 11, rng=0, dtype=np.float64), normal(1000, 30))
+
+
+POOLS = {
+    "2x2": (2, {}, (3, 4, 6, 4)),
+    "rest left over": (2, {}, (2, 3, 5, 7)),
+    "overlapping": (3, {"stride": 2, "padding": 1}, (2, 3, 7, 8)),
+    "pairs": ((3, 2), {"stride": (1, 3), "padding": (1, 0)}, (2, 3, 5, 6)),
+    "gaps": (2, {"stride": 3}, (2, 3, 8, 8)),
+    "threads": (2, {}, (20, 24, 10, 10)),
+}
+
+
+@pytest.mark.parametrize("order", [np.ascontiguousarray, channels_last], ids=["NCHW", "NHWC"])
+@pytest.mark.parametrize(("size", "options", "shape"), POOLS.values(), ids=POOLS)
+def test_max_pool(size, options, shape, order):
+    check_gradients(nn.MaxPool2d(size, **options), order(normal(*shape)))
+
+
+SIMPLE = {
+    "ReLU": nn.ReLU(),
+    "GlobalAvgPool2d": nn.GlobalAvgPool2d(),
+    "Flatten": nn.Flatten(),
+    "Dropout": nn.Dropout(0.3, seed=4),
+    "BatchNorm": nn.BatchNorm(4, dtype=np.float64),
+    "BatchNorm, plain": nn.BatchNorm(4, affine=False, track_running_stats=False),
+    "BatchNorm on the last axis": nn.BatchNorm(3, axis=-1, dtype=np.float64),
+    "Conv2d": nn.Conv2d(4, 3, 2, rng=0, dtype=np.float64),
+    "MaxPool2d": nn.MaxPool2d(2),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("order", ["NCHW", "NHWC", "neither"])
+@pytest.mark.parametrize("layer", SIMPLE.values(), ids=SIMPLE)
+def test_layers_in_every_memory_order(layer, order, training):
+    x = {
+        "NCHW": normal(5, 4, 6, 3),
+        "NHWC": channels_last(normal(5, 4, 6, 3)),
+        "neither": normal(5, 4, 12, 3)[:, :, ::2],
+    }[order]
+    check_gradients(layer, x, training=training)
+
+
+def test_batch_norm_of_features_and_sequences():
+    check_gradients(nn.BatchNorm(4, dtype=np.float64), normal(11, 4))
+    check_gradients(nn.BatchNorm(4, dtype=np.float64), normal(5, 4, 7))
+
+
+def block(seed, channels=4, stride=1, *, norm_last=True):
+    def conv(index, inputs, step):
+        return nn.Conv2d(inputs, 4, 3, stride=step, padding=1, bias=False, rng=seed + index, dtype=np.float64)
+
+    layers = [conv(0, channels, stride), nn.BatchNorm(4, dtype=np.float64), nn.ReLU(), conv(1, 4, 1)]
+    return nn.Sequential(*layers, *([nn.BatchNorm(4, dtype=np.float64)] if norm_last else []))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_network_of_residual_blocks(training):
+    projection = nn.Sequential(
+        nn.Conv2d(3, 4, 1, stride=2, bias=False, rng=7, dtype=np.float64), nn.BatchNorm(4, dtype=np.float64)
+    )
+    net = nn.Sequential(
+        nn.Residual(block(0, channels=3, stride=2), projection),
+        nn.Residual(block(2)),
+        nn.Residual(block(4), activation=None),
+        nn.Residual(block(6, norm_last=False)),
+        nn.Residual(block(8, norm_last=False), activation=None),
+        nn.Residual(nn.BatchNorm(4, dtype=np.float64)),
+        nn.Residual(nn.Sequential()),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(4 * 2 * 2, 3, rng=9, dtype=np.float64),
+    )
+    check_gradients(net, normal(6, 3, 8, 8), training=training)
+
+
+def test_small_cnn():
+    for norm in ("batch", None):
+        model = nn.SmallCNN(2, 3, width=3, norm=norm, dtype=np.float64)
+        check_gradients(model, normal(4, 2, 6, 5))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_cross_entropy(smoothing):
+    loss = nn.CrossEntropy(smoothing)
+    logits, labels = 3 * normal(7, 5), np.array([0, 4, 2, 2, 1, 3, 0])
+    loss.forward(logits, labels)
+    dlogits = loss.backward().copy()
+    for index in np.ndindex(logits.shape):
+        values = []
+        for sign in (1, -1):
+            moved = logits.copy()
+            moved[index] += sign * STEP
+            values.append(loss.forward(moved, labels))
+        assert abs(dlogits[index] - (values[0] - values[1]) / (2 * STEP)) < 1e-9

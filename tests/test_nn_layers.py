@@ -1,0 +1,224 @@
+"""What each layer computes, in which memory, and what state it keeps."""
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+
+from numbabn import nn
+
+
+def normal(*shape, seed=0, dtype=np.float64):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def channels_last(x):
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+def windows(x, size, stride, padding, fill):
+    """All windows of x, shape (N, C, rows, columns, height, width), straight from the definition."""
+    (py, px), (sy, sx) = padding, stride
+    padded = np.pad(x, ((0, 0), (0, 0), (py, py), (px, px)), constant_values=fill)
+    return sliding_window_view(padded, size, axis=(2, 3))[:, :, ::sy, ::sx]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("size", "stride", "padding", "shape"),
+    [
+        ((3, 3), (1, 1), (1, 1), (2, 3, 6, 5)),
+        ((3, 3), (2, 2), (1, 1), (3, 5, 9, 8)),
+        ((2, 5), (3, 1), (0, 2), (2, 4, 7, 7)),
+        ((1, 1), (1, 1), (0, 0), (4, 6, 5, 3)),
+        ((1, 1), (2, 2), (0, 0), (4, 6, 5, 3)),
+        ((2, 2), (1, 1), (3, 3), (1, 2, 2, 2)),
+        ((3, 3), (1, 1), (1, 1), (2, 20, 48, 47)),
+    ],
+)
+def test_convolution_is_what_its_definition_says(size, stride, padding, shape, dtype):
+    conv = nn.Conv2d(shape[1], 7, size, stride=stride, padding=padding, rng=1, dtype=dtype)
+    conv.bias.value[...] = np.arange(7)
+    x = normal(*shape, dtype=dtype)
+    y = conv.forward(x, training=True)
+    seen = windows(x.astype(np.float64), size, stride, padding, 0)
+    expected = np.einsum("nchwij,fcij->nfhw", seen, conv.weight.value.astype(np.float64))
+    expected += np.arange(7)[:, None, None]
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y, expected, rtol=0, atol=200 * np.finfo(dtype).eps)
+
+
+def test_convolution_writes_channels_last_and_reads_any_order():
+    conv = nn.Conv2d(4, 6, 3, padding=1, rng=0)
+    x = normal(3, 4, 10, 7, dtype=np.float32)
+    y = conv.forward(channels_last(x), training=True).copy()
+    assert conv.forward(x, training=True).transpose(0, 2, 3, 1).flags.c_contiguous
+    strided = np.repeat(x, 2, axis=3)[..., ::2]
+    for other in (x, strided, x[::-1][::-1]):
+        np.testing.assert_array_equal(conv.forward(other, training=True), y)
+
+
+@pytest.mark.parametrize("order", [np.ascontiguousarray, channels_last])
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"), [((2, 2), None, (0, 0)), ((3, 3), (2, 2), (1, 1)), ((3, 2), (1, 3), (1, 0))]
+)
+def test_max_pool_is_what_its_definition_says(size, stride, padding, order):
+    x = order(normal(4, 20, 13, 12, dtype=np.float32))
+    y = nn.MaxPool2d(size, stride=stride, padding=padding).forward(x, training=True)
+    np.testing.assert_array_equal(y, windows(x, size, stride or size, padding, -np.inf).max(axis=(4, 5)))
+    assert y.flags.c_contiguous == x.flags.c_contiguous
+
+
+@pytest.mark.parametrize("order", [np.ascontiguousarray, channels_last])
+def test_max_pool_ties_and_nan(order):
+    pool = nn.MaxPool2d(2)
+    x = np.zeros((1, 2, 2, 4))
+    x[0, 1] = [[1, 3, -np.inf, -np.inf], [3, 2, -np.inf, np.nan]]
+    y = pool.forward(order(x), training=True)
+    np.testing.assert_array_equal(y, [[[[0, 0]], [[3, np.nan]]]])
+    dx = pool.backward(np.array([[[[1.0, 2.0]], [[3.0, 4.0]]]]))
+    np.testing.assert_array_equal(
+        dx, [[[[1, 0, 2, 0], [0, 0, 0, 0]], [[0, 3, 0, 0], [0, 0, 0, 4]]]], err_msg="the first of equal values, NaN"
+    )
+
+
+def test_small_layers_by_hand():
+    x = np.array([[[[1.0, -2.0], [3.0, np.nan]]]])
+    relu = nn.ReLU()
+    np.testing.assert_array_equal(relu.forward(x, training=True), [[[[1, 0], [3, np.nan]]]])
+    dy = np.array([[[[5.0, np.inf], [6.0, 7.0]]]])
+    np.testing.assert_array_equal(relu.backward(dy), [[[[5, 0], [6, 7]]]])
+    pool = nn.GlobalAvgPool2d()
+    np.testing.assert_array_equal(pool.forward(np.arange(8.0).reshape(1, 2, 2, 2), training=True), [[1.5, 5.5]])
+    np.testing.assert_array_equal(pool.backward(np.array([[4.0, 8.0]])).ravel(), [1, 1, 1, 1, 2, 2, 2, 2])
+    linear = nn.Linear(2, 1, dtype=np.float64)
+    linear.load_state_dict({"weight": np.array([[2.0, 3.0]]), "bias": np.array([1.0])})
+    np.testing.assert_array_equal(linear.forward(np.array([[1.0, 1.0], [0.0, 2.0]]), training=True), [[6], [7]])
+    np.testing.assert_array_equal(linear.backward(np.array([[1.0], [10.0]])), [[2, 3], [20, 30]])
+    np.testing.assert_array_equal(linear.weight.grad, [[1, 21]])
+    np.testing.assert_array_equal(linear.bias.grad, [11])
+
+
+def test_flatten_goes_by_logical_order():
+    flatten = nn.Flatten()
+    x = normal(3, 4, 2, 5)
+    for ordered in (x, channels_last(x)):
+        np.testing.assert_array_equal(flatten.forward(ordered, training=True), x.reshape(3, 40))
+        dx = flatten.backward(x.reshape(3, 40))
+        np.testing.assert_array_equal(dx, x)
+        assert dx.strides == ordered.strides
+    assert flatten.forward(np.ones(3), training=True).shape == (3, 1)
+
+
+def test_dropout():
+    x = np.ones((200, 500), np.float32)
+    dropout = nn.Dropout(0.2, seed=3)
+    assert dropout.forward(x, training=False) is x
+    assert dropout.calls == 0
+    y = dropout.forward(x, training=True).copy()
+    assert set(np.unique(y)) == {np.float32(0), np.float32(1.25)}
+    assert abs(y.mean() - 1) < 0.01  # 100,000 draws: standard deviation 0.0016
+    np.testing.assert_array_equal(dropout.backward(x), y)
+    assert np.any(dropout.forward(x, training=True) != y)
+    again = nn.Dropout(0.2, seed=3)
+    np.testing.assert_array_equal(again.forward(x, training=True), y)
+    again.forward(x, training=True)
+    resumed = nn.Dropout(0.2, seed=3)
+    resumed.load_state_dict(again.state_dict())
+    np.testing.assert_array_equal(resumed.forward(x, training=True), again.forward(x, training=True))
+    assert np.any(nn.Dropout(0.2, seed=4).forward(x, training=True) != y)
+
+
+def test_batch_norm_keeps_running_statistics():
+    norm = nn.BatchNorm(2, momentum=0.25, dtype=np.float64)
+    x = np.array([[1.0, 10.0], [3.0, 30.0]])
+    y = norm.forward(x, training=True)
+    np.testing.assert_allclose(y, [[-1, -1], [1, 1]], atol=1e-5)
+    np.testing.assert_allclose(norm.running_mean, [0.5, 5.0])
+    np.testing.assert_allclose(norm.running_var, [0.75 + 0.25 * 2, 0.75 + 0.25 * 200])
+    assert norm.num_batches_tracked == 1
+    kept = norm.state_dict()
+    y = norm.forward(x, training=False)
+    np.testing.assert_allclose(y, (x - norm.running_mean) / np.sqrt(norm.running_var + 1e-5))
+    norm.forward(np.empty((0, 2)), training=True)
+    for name, value in norm.state_dict().items():
+        np.testing.assert_array_equal(value, kept[name])
+
+
+def test_batch_norm_with_cumulative_average():
+    norm = nn.BatchNorm(3, momentum=None, dtype=np.float64)
+    batches = [normal(8, 3, seed=seed) + seed for seed in range(5)]
+    for batch in batches:
+        norm.forward(batch, training=True)
+    np.testing.assert_allclose(norm.running_mean, np.mean([b.mean(axis=0) for b in batches], axis=0))
+    np.testing.assert_allclose(norm.running_var, np.mean([b.var(axis=0, ddof=1) for b in batches], axis=0))
+    assert norm.num_batches_tracked == 5
+
+
+def test_batch_norm_without_running_statistics_always_uses_the_batch():
+    norm = nn.BatchNorm(3, track_running_stats=False, momentum=None)
+    x = normal(8, 3, dtype=np.float32) * 4 + 5
+    y = norm.forward(x, training=True).copy()
+    np.testing.assert_array_equal(norm.forward(x, training=False), y)
+    assert set(norm.state_dict()) == {"gamma", "beta"}
+
+
+LAYERS = {
+    "Conv2d": lambda: nn.Conv2d(4, 4, 3, padding=1, rng=0),
+    "BatchNorm": lambda: nn.BatchNorm(4),
+    "ReLU": nn.ReLU,
+    "MaxPool2d": lambda: nn.MaxPool2d(2),
+    "GlobalAvgPool2d": nn.GlobalAvgPool2d,
+    "Dropout": lambda: nn.Dropout(0.5),
+    "fused": lambda: nn.Residual(nn.BatchNorm(4)),
+    "unfused": lambda: nn.Residual(nn.Conv2d(4, 4, 1, rng=0)),
+}
+
+
+@pytest.mark.parametrize("order", [np.ascontiguousarray, channels_last])
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_memory_is_reused_and_batches_may_shrink(make, order):
+    layer = make()
+    full, part = order(normal(6, 4, 8, 6, dtype=np.float32)), order(normal(2, 4, 8, 6, seed=1, dtype=np.float32))
+
+    def run(x):
+        y = layer.forward(x, training=True)
+        dx = layer.backward(normal(*y.shape, seed=2, dtype=np.float32))
+        assert not np.shares_memory(y, x)
+        assert not np.shares_memory(dx, x)
+        assert not np.shares_memory(dx, y)
+        return y, dx
+
+    first = run(full)
+    for again in (run(full), run(part), run(full)):
+        for kept, new in zip(first, again, strict=True):
+            assert kept.ctypes.data == new.ctypes.data
+    assert run(part)[0].shape[0] == 2
+
+
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_empty_batch(make):
+    layer = make()
+    y = layer.forward(np.empty((0, 4, 8, 6), np.float32), training=True)
+    assert y.size == 0
+    assert layer.backward(y.copy()).shape == (0, 4, 8, 6)
+    for parameter in layer.named_parameters().values():
+        np.testing.assert_array_equal(parameter.grad, np.zeros_like(parameter.value))
+
+
+def test_empty_batch_of_features():
+    layer = nn.Sequential(nn.Flatten(), nn.Linear(6, 2, rng=0))
+    y = layer.forward(np.empty((0, 2, 3), np.float32), training=True)
+    assert y.shape == (0, 2)
+    assert layer.backward(y.copy()).shape == (0, 2, 3)
+
+
+def test_gradients_are_overwritten_in_place():
+    conv = nn.Conv2d(2, 3, 2, rng=0)
+    x, dy = normal(2, 2, 4, 4, dtype=np.float32), normal(2, 3, 3, 3, seed=1, dtype=np.float32)
+    conv.forward(x, training=True)
+    assert conv.weight.grad is None
+    conv.backward(dy)
+    grad, first = conv.weight.grad, conv.weight.grad.copy()
+    conv.backward(2 * dy)
+    assert conv.weight.grad is grad
+    np.testing.assert_allclose(grad, 2 * first)

@@ -1,0 +1,200 @@
+"""Sequential, Residual, what they fuse, and the state of modules."""
+
+import numpy as np
+import pytest
+
+from numbabn import nn
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def layers(seed=0):
+    return [
+        nn.Conv2d(3, 4, 3, padding=1, bias=False, rng=seed, dtype=np.float64),
+        nn.BatchNorm(4, dtype=np.float64),
+        nn.ReLU(),
+        nn.Conv2d(4, 3, 1, rng=seed + 1, dtype=np.float64),
+        nn.BatchNorm(3, dtype=np.float64),
+    ]
+
+
+def gradients(modules):
+    return [p.grad for module in modules for p in module.named_parameters().values()]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_fused_layers_give_what_single_ones_give(training):
+    fused, single = layers(), layers()
+    net = nn.Sequential(*fused, nn.ReLU())
+    x, dy = normal(5, 3, 6, 7), normal(5, 3, 6, 7, seed=1)
+    y, relu = x, nn.ReLU()
+    for layer in [*single, relu]:
+        y = layer.forward(y, training=training)
+    np.testing.assert_allclose(net.forward(x, training=training), y, rtol=1e-12, atol=1e-12)
+    dx = dy
+    for layer in [relu, *single[::-1]]:
+        dx = layer.backward(dx)
+    np.testing.assert_allclose(net.backward(dy), dx, rtol=1e-11, atol=1e-12)
+    for mine, other in zip(gradients(fused), gradients(single), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("activation", ["relu", None])
+@pytest.mark.parametrize("shortcut", [True, False])
+def test_fused_residual_gives_what_single_layers_give(shortcut, activation):
+    fused, single = layers(), layers()
+    x, dy = normal(5, 3, 6, 7), normal(5, 3, 6, 7, seed=1)
+    mine, other = (nn.Conv2d(3, 3, 1, rng=9, dtype=np.float64) if shortcut else None for _ in range(2))
+    block = nn.Residual(nn.Sequential(fused[0], nn.Sequential(*fused[1:])), mine, activation)
+    body = x
+    for layer in single:
+        body = layer.forward(body, training=True)
+    y = body + (other.forward(x, training=True) if shortcut else x)
+    mask = y > 0 if activation else np.ones(y.shape, bool)
+    np.testing.assert_allclose(block.forward(x, training=True), np.where(mask, y, 0), rtol=1e-11, atol=1e-12)
+    dx = masked = np.where(mask, dy, 0)
+    for layer in single[::-1]:
+        dx = layer.backward(dx)
+    dx = dx + (other.backward(masked) if shortcut else masked)
+    np.testing.assert_allclose(block.backward(dy), dx, rtol=1e-11, atol=1e-12)
+    for one, two in zip(gradients(fused), gradients(single), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-11, atol=1e-12)
+
+
+def test_relu_after_batch_norm_is_part_of_its_call(monkeypatch):
+    def refuse(self, x, *, training):
+        raise AssertionError("the ReLU was called by itself")
+
+    monkeypatch.setattr(nn.ReLU, "forward", refuse)
+    net = nn.Sequential(nn.BatchNorm(3), nn.ReLU())
+    assert net.forward(normal(4, 3), training=True).min() == 0
+    monkeypatch.setattr(nn.Residual, "_recall", refuse)
+    block = nn.Residual(nn.Sequential(nn.BatchNorm(3)))
+    assert block.forward(normal(4, 3), training=True).min() == 0
+    block.backward(normal(4, 3, seed=1))
+
+
+def test_two_rectifiers_in_a_row():
+    net = nn.Sequential(nn.BatchNorm(3), nn.ReLU(), nn.ReLU())
+    x, dy = normal(6, 3), normal(6, 3, seed=1)
+    y = net.forward(x, training=True)
+    alone = nn.Sequential(nn.BatchNorm(3), nn.ReLU())
+    np.testing.assert_array_equal(y, alone.forward(x, training=True))
+    np.testing.assert_array_equal(net.backward(dy), alone.backward(dy))
+
+
+def test_gradient_by_the_input_can_be_left_out(monkeypatch):
+    from numbabn.nn import products
+
+    calls = []
+    original = products.input_gradient
+    monkeypatch.setattr(products, "input_gradient", lambda *args: calls.append(1) or original(*args))
+    x, dy = normal(4, 1, 8, 8).astype(np.float32), normal(4, 10, seed=1).astype(np.float32)
+    model = nn.SmallCNN()
+    model.forward(x, training=True)
+    assert model.backward(dy) is None
+    kept = {name: parameter.grad.copy() for name, parameter in model.named_parameters().items()}
+    assert len(calls) == 3  # two convolutions and the linear layer, not the first convolution
+    assert model.backward(dy, need_dx=True).shape == x.shape
+    assert len(calls) == 7
+    for name, parameter in model.named_parameters().items():
+        np.testing.assert_array_equal(parameter.grad, kept[name])
+    outer = nn.Sequential(nn.Conv2d(1, 1, 1, rng=0), nn.SmallCNN())
+    outer.forward(x, training=True)
+    assert outer.backward(dy).shape == x.shape
+    block = nn.Residual(nn.Conv2d(1, 1, 1, rng=0), nn.Conv2d(1, 1, 1, rng=0))
+    block.forward(x, training=True)
+    assert block.backward(x, need_dx=False) is None
+
+
+def test_names_and_kinds():
+    block = nn.Residual(nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm(2)), nn.Sequential(nn.Linear(2, 2)))
+    model = nn.Sequential(block, nn.Dropout(0.5))
+    kinds = {name: parameter.kind for name, parameter in model.named_parameters().items()}
+    assert kinds == {
+        "0.body.0.weight": "weight",
+        "0.body.0.bias": "bias",
+        "0.body.1.gamma": "norm",
+        "0.body.1.beta": "norm",
+        "0.shortcut.0.weight": "weight",
+        "0.shortcut.0.bias": "bias",
+    }
+    buffers = {"0.body.1.running_mean", "0.body.1.running_var", "0.body.1.num_batches_tracked", "1.calls"}
+    assert set(model.state_dict()) == set(kinds) | buffers
+
+
+def test_state_goes_round(tmp_path):
+    model, other = nn.SmallCNN(seed=0), nn.SmallCNN(seed=1)
+    model.forward(normal(8, 1, 6, 6).astype(np.float32), training=True)
+    state = model.state_dict()
+    for name, value in state.items():
+        assert value.flags.c_contiguous, name
+        assert not np.shares_memory(value, model.named_parameters().get(name, nn.Parameter(np.zeros(1), "bias")).value)
+    np.savez(tmp_path / "state.npz", **state)
+    places = {name: parameter.value.ctypes.data for name, parameter in other.named_parameters().items()}
+    with np.load(tmp_path / "state.npz", allow_pickle=False) as loaded:
+        other.load_state_dict(loaded)
+    assert places == {name: parameter.value.ctypes.data for name, parameter in other.named_parameters().items()}
+    x = normal(3, 1, 9, 5, seed=5).astype(np.float32)
+    np.testing.assert_array_equal(other.forward(x, training=False), model.forward(x, training=False))
+
+
+def spoil_missing(state):
+    del state["3.bias"]
+
+
+def spoil_unexpected(state):
+    state["3.scale"] = np.zeros(1)
+
+
+def spoil_shape(state):
+    state["3.weight"] = state["3.weight"][:, :1]
+
+
+def spoil_dtype(state):
+    state["1.running_var"] = state["1.running_var"].astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_missing, "3.bias is missing"),
+        (spoil_unexpected, "3.scale is unexpected"),
+        (spoil_shape, r"3.weight is float64 \(3, 1, 1, 1\), expected float64 \(3, 4, 1, 1\)"),
+        (spoil_dtype, r"1.running_var is float32 \(4,\), expected float64 \(4,\)"),
+    ],
+)
+def test_state_that_does_not_fit_changes_nothing(spoil, message):
+    model = nn.Sequential(*layers())
+    kept = model.state_dict()
+    state = {name: value + 1 for name, value in kept.items()}
+    spoil(state)
+    with pytest.raises(ValueError, match=message):
+        model.load_state_dict(state)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, kept[name])
+
+
+def test_all_faults_of_a_state_are_told_at_once():
+    model = nn.Linear(2, 1)
+    with pytest.raises(ValueError, match=r"bias is missing; scale is unexpected; weight is float64 \(1,\)"):
+        model.load_state_dict({"weight": np.zeros(1), "scale": np.zeros(1)})
+
+
+def test_seed_decides_the_weights():
+    first, second, third = nn.SmallCNN(seed=1), nn.SmallCNN(seed=1), nn.SmallCNN(seed=2)
+    plain = nn.SmallCNN(seed=1, norm=None)
+    for name, parameter in first.named_parameters().items():
+        np.testing.assert_array_equal(parameter.value, second.named_parameters()[name].value)
+    assert np.any(first.layers[0].weight.value != third.layers[0].weight.value)
+    np.testing.assert_array_equal(first.layers[0].weight.value, plain.layers[0].weight.value)
+    np.testing.assert_array_equal(first.layers[-1].weight.value, plain.layers[-1].weight.value)
+
+
+def test_he_normal():
+    weight = nn.he_normal((200, 10, 3, 3), rng=0, dtype=np.float64)
+    assert abs(weight.std() / np.sqrt(2 / 90) - 1) < 0.02  # 18,000 draws: standard deviation 0.005
+    assert abs(weight.mean()) < 0.005
+    np.testing.assert_array_equal(weight, nn.he_normal((200, 10, 3, 3), np.random.default_rng(0), np.float64))
