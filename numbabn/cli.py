@@ -1,0 +1,143 @@
+"""The command line: ``numbabn train``, ``numbabn info``, ``numbabn warmup``.
+
+Exit codes: 0 for success, 1 for what failed while running, 2 for a wrong request, 130 after Ctrl-C.
+"""
+
+import argparse
+import math
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+
+import numbabn
+
+from .backends import NAMES
+from .training import CheckpointError
+from .training.command import UsageError, train
+from .training.recipe import Options
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are one line, without the usage above it."""
+
+    def error(self, message):
+        self.exit(MISUSED, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments without the program's name; those of the process by default.
+
+    Raises
+    ------
+    SystemExit
+        As argparse does, for ``--help``, ``--version`` and arguments that it refuses.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        interrupted = arguments.command(arguments)
+    except KeyboardInterrupt:
+        return _complain("stopped at once", INTERRUPTED)
+    except UsageError as error:
+        return _complain(error, MISUSED)
+    except (CheckpointError, FloatingPointError, ImportError, MemoryError, OSError, RuntimeError) as error:
+        return _complain(error, FAILED)
+    return INTERRUPTED if interrupted else 0
+
+
+def _complain(message, code):
+    print(f"numbabn: error: {message}", file=sys.stderr)
+    return code
+
+
+def _parser():
+    parser = _Parser(prog="numbabn", description="Batch normalization on arrays: train an example, look at the setup.")
+    parser.add_argument("--version", action="version", version=f"numbabn {numbabn.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="{train,info,warmup}")
+
+    def add(name, function, text):
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        command.set_defaults(command=function)
+        return command
+
+    digits = "train a small CNN on handwritten digits (1,797 real images, no download)"
+    _add_train_options(add("train", train, digits).add_argument)
+    add("info", _info, "print versions, threads, backends and where compiled kernels are kept")
+    add("warmup", _warmup, "compile the kernels now, so that first calls are fast")
+    return parser
+
+
+def _add_train_options(add):
+    default = Options()
+    count = _number(int, lambda value: value >= 1, "a whole number from 1")
+    seed = _number(int, lambda value: value >= 0, "a whole number from 0")
+    rate = _number(float, lambda value: 0 < value < math.inf, "a number above 0")
+    add("--epochs", type=count, metavar="N", help=f"times that all images are seen (default {default.epochs})")
+    add("--batch-size", type=count, metavar="N", help=f"images per step (default {default.batch_size})")
+    add("--lr", type=rate, metavar="RATE", help=f"highest learning rate (default {default.lr:g})")
+    add("--seed", type=seed, metavar="N", help="decides test images, first weights and order (default 0)")
+    add("--batch-norm", action=argparse.BooleanOptionalAction, help="normalise, or leave it out (default: normalise)")
+    add("--compare", action="store_true", default=None, help="train with and without batch norm, and compare")
+    add("--backend", choices=NAMES, help="code that batch norm runs on (default: chosen by the array)")
+    add("--out", type=Path, metavar="DIR", help="folder for results (default: first free of runs/digits, ...-2, ...-3)")
+    add("--resume", action="store_true", help="go on with the run in --out (default: the newest one in runs)")
+    add("--no-progress", dest="progress", action="store_false", help="show no progress bars")
+
+
+def _number(kind, accept, expected):
+    """A type for argparse: a number that ``accept`` accepts."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not accept(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+        return value
+
+    return parse
+
+
+def _info(arguments):
+    """Print what a report of a problem should say."""
+    import numba
+
+    from . import jit
+
+    rows = [("numbabn", numbabn.__version__), ("python", platform.python_version())]
+    rows += [(package, version(package)) for package in ("numba", "llvmlite", "numpy", "scipy")]
+    rows += [
+        ("threads", f"{numba.get_num_threads()} of {os.cpu_count()} logical CPUs"),
+        ("threading layer", jit.threading_layer()),
+        ("kernel cache", _cache_folder() or "none: no folder can be written, so each process compiles its kernels"),
+    ]
+    for name, status in numbabn.backends().items():
+        rows.append((f"backend {name}", f"{'available' if status.available else 'not available'}: {status.reason}"))
+    for name, value in rows:
+        print(f"{name:<18}{value}")
+
+
+def _cache_folder():
+    """Where Numba keeps the compiled kernels, None where it cannot."""
+    from .backends.cpu import planes
+    from .jit import kernel
+
+    kernels = (value for value in vars(planes).values() if isinstance(value, kernel))
+    return next(kernels).serial.stats.cache_path
+
+
+def _warmup(arguments):
+    """Compile, and tell how long that took."""
+    started = perf_counter()
+    numbabn.warmup()
+    print(f"kernels are ready after {perf_counter() - started:.1f} s")

@@ -1,0 +1,138 @@
+"""``numbabn train``: folders, options old and new, and what is printed."""
+
+import itertools
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from . import compare, recipe
+from .extras import need
+from .figures import save_curves
+from .loop import BEST, LAST
+from .recipe import Options
+
+RUNS = Path("runs")
+WITH, WITHOUT = "with batch norm", "without"
+
+
+class UsageError(Exception):
+    """A request that cannot be met as it is."""
+
+
+def train(arguments) -> bool:
+    """Carry out ``numbabn train``; tells whether Ctrl-C ended it.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        The fields of :class:`Options`, None where not given, and ``out``, ``resume`` and ``progress``.
+
+    Raises
+    ------
+    UsageError
+        If the folder or the options do not fit what is asked for.
+    """
+    folder = _folder(arguments.out, arguments.resume)
+    options = _options(arguments, _saved_options(folder) if arguments.resume else None)
+    need("matplotlib.figure")  # better missed now than after the training
+    print("Loading kernels (the first run on a machine compiles them) ...", flush=True)
+    histories = {}
+    for name, (place, run) in _runs(folder, options).items():
+        history = histories[name] = recipe.train(run, place, resume=arguments.resume, progress=arguments.progress)
+        if history.interrupted:
+            print(f"Interrupted and saved. To go on: numbabn train --resume --out {shlex.quote(str(folder))}")
+            return True
+        _report(name, history, place)
+    if options.compare:
+        print(f"\n{compare.table(*histories.values())}\n\n{compare.verdict(*histories.values())}\n")
+    figure = folder / "curves.png"
+    save_curves(figure, histories, title=f"digits, seed {options.seed}")
+    print(f"curves         {figure}")
+    return False
+
+
+def _folder(out, resume):
+    """The folder to work in: one without a run, or with one where that is to be resumed."""
+    if resume:
+        folder = out or max(filter(_holds_run, _default_folders()), key=_number, default=_nth(1))
+        if not _holds_run(folder):
+            raise UsageError(f"--resume: {folder} holds no run")
+        return folder
+    if out is None:
+        return next(folder for folder in map(_nth, itertools.count(1)) if not folder.exists())
+    if _holds_run(out):
+        raise UsageError(f"--out: {out} holds a run already; add --resume, or name another folder")
+    return out
+
+
+def _nth(number):
+    return RUNS / ("digits" if number == 1 else f"digits-{number}")
+
+
+def _number(folder):
+    """The ``number`` for which ``_nth`` gives this folder; 0 if there is none."""
+    suffix = folder.name.removeprefix("digits-")
+    number = int(suffix) if suffix.isdecimal() else 1
+    return number if folder == _nth(number) else 0
+
+
+def _default_folders():
+    return [folder for folder in RUNS.glob("digits*") if _number(folder)]
+
+
+def _subfolder(folder, batch_norm):
+    """Where ``--compare`` keeps one of its two runs."""
+    return folder / ("with-batch-norm" if batch_norm else "without-batch-norm")
+
+
+def _holds_run(folder):
+    return (folder / LAST).exists() or (_subfolder(folder, True) / LAST).exists()
+
+
+def _saved_options(folder):
+    return recipe.saved_options(folder if (folder / LAST).exists() else _subfolder(folder, True))
+
+
+def _options(arguments, saved):
+    """Options as given, or as saved with more epochs."""
+    given = {name: getattr(arguments, name) for name in recipe.NAMES if getattr(arguments, name) is not None}
+    if "compare" in given and "batch_norm" in given:
+        raise UsageError("--compare trains with and without batch norm; leave --batch-norm and --no-batch-norm out")
+    if saved is None:
+        return Options(**given)
+    for name, value in given.items():
+        before = getattr(saved, name)
+        if value != before and not (name == "epochs" and value > before):
+            more = " (more are possible)" if name == "epochs" else ""
+            raise UsageError(f"{_flag(name, value)} contradicts the run to resume, which has {name} = {before}{more}")
+    return replace(saved, **given)
+
+
+def _flag(name, value):
+    """An option as it was typed."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} {value}"
+
+
+def _runs(folder, options):
+    """Folder and options of each run by its name: one run, or two to compare."""
+    if not options.compare:
+        return {"": (folder, options)}
+    return {
+        name: (_subfolder(folder, batch_norm), replace(options, batch_norm=batch_norm))
+        for name, batch_norm in ((WITH, True), (WITHOUT, False))
+    }
+
+
+def _report(name, history, folder):
+    final, best = history.final, history.best
+    if name:
+        print(f"\n{name}")
+    print(f"test accuracy  {final.test_accuracy:.2%} (best {best.test_accuracy:.2%}, after epoch {best.epoch})")
+    print(
+        f"time           {final.seconds:.1f} s for {final.epoch} epochs, {final.images_per_second:,.0f} images/s"
+        f" ({history.warmup_seconds:.1f} s before them to load or compile kernels)"
+    )
+    print(f"checkpoints    {folder / BEST}, {folder / LAST}", flush=True)

@@ -1,0 +1,54 @@
+"""A model's loss and accuracy on some images."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from . import batches
+
+
+class Evaluation(NamedTuple):
+    """Means over a set of images."""
+
+    loss: float
+    accuracy: float
+
+
+def evaluate(model, images, labels, *, batch_size: int = 64, label_smoothing: float = 0.0) -> Evaluation:
+    """Mean loss and accuracy of a model on some images, with running statistics (``training=False``).
+
+    Parameters
+    ----------
+    model : numbabn.nn.Module
+        Left as it is.
+    images, labels : numpy.ndarray
+        ``(N, ...)`` and ``(N,)``.
+    batch_size : int, default 64
+        Images per call of the model at most.
+    label_smoothing : float, default 0.0
+        See :class:`numbabn.nn.CrossEntropy`.
+
+    Returns
+    -------
+    Evaluation
+        Two floats, ``loss`` and ``accuracy``.
+    """
+    criterion = criterion_for(label_smoothing)
+    loss, correct = 0.0, 0
+    for indices in batches.split(np.arange(len(images)), batch_size):
+        logits = model.forward(images[indices], training=False)
+        loss += criterion.forward(logits, labels[indices]) * len(indices)
+        correct += count_correct(logits, labels[indices])
+    return Evaluation(loss / len(images), correct / len(images))
+
+
+def criterion_for(label_smoothing: float):
+    """The loss; imported here, so that importing this package does not import the layers."""
+    from .. import nn
+
+    return nn.CrossEntropy(label_smoothing)
+
+
+def count_correct(logits: np.ndarray, labels: np.ndarray) -> int:
+    """How many images got their highest logit for their label."""
+    return int((logits.argmax(axis=1) == labels).sum())

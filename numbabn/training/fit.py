@@ -1,0 +1,154 @@
+"""Train a model, from the start or from where a run was left."""
+
+from pathlib import Path
+
+import numpy as np
+
+from . import checkpoint
+from .checkpoint import CheckpointError, Place
+from .data import Dataset
+from .evaluate import criterion_for
+from .extras import need
+from .history import History
+from .loop import LAST, NoBar, Run, epoch_batches
+
+
+def fit(
+    model,
+    data: Dataset,
+    optimizer,
+    *,
+    epochs: int,
+    batch_size: int = 64,
+    schedule=None,
+    label_smoothing: float = 0.0,
+    seed: int = 0,
+    out=None,
+    resume: bool = False,
+    progress: bool = True,
+    settings: dict | None = None,
+) -> History:
+    """Train a model on the training part of a data set, and measure it on the test part after each epoch.
+
+    The first Ctrl-C lets the batch under way finish, saves, and returns; a second one raises at once. A run resumed
+    from there, or from the end of any epoch, ends with bit for bit the weights of a run that was never interrupted.
+
+    Parameters
+    ----------
+    model : numbabn.nn.Module
+        Updated in place; ends with the last epoch's weights.
+    data : Dataset
+        Images and labels.
+    optimizer : numbabn.nn.SGD, numbabn.nn.AdamW or alike
+        Made for the model's parameters; its ``lr`` is the base rate.
+    epochs : int
+        Times that the training images are seen, counted from the first run on when resuming.
+    batch_size : int, default 64
+        Images per step at most; all batches of an epoch have this size or somewhat less, none is a small rest.
+    schedule : callable, optional
+        From the step (0 for the first batch of all) to a factor on the base rate; constant by default.
+    label_smoothing : float, default 0.0
+        See :class:`numbabn.nn.CrossEntropy`; losses are reported with it.
+    seed : int, default 0
+        Decides the order of the images, together with the epoch.
+    out : str or os.PathLike, optional
+        Folder for ``last.npz``, ``best.npz`` (highest test accuracy), ``history.csv`` and ``history.json``, all written
+        after each epoch; made if it is not there. Nothing is written by default.
+    resume : bool, default False
+        Go on from ``last.npz`` in ``out``. Data, model, optimizer, schedule and the other arguments must be what they
+        were; only ``epochs`` may grow.
+    progress : bool, default True
+        Show a bar for each epoch (on standard error, by tqdm).
+    settings : dict, optional
+        Further settings of the caller, plain numbers and strings: saved, and compared when resuming.
+
+    Returns
+    -------
+    History
+        One record per epoch, those before a resume included; ``interrupted`` tells whether Ctrl-C ended the run.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or differs from the saved run's.
+    FileExistsError
+        If ``out`` holds a run and ``resume`` is False.
+    FileNotFoundError
+        If ``resume`` is True and there is no ``last.npz``.
+    CheckpointError
+        If ``last.npz`` is damaged or of another model.
+    FloatingPointError
+        If a loss is not finite. Checkpoints stay as they were before that epoch.
+    ImportError
+        If ``progress`` is True and tqdm is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numbabn import nn
+    >>> rng = np.random.default_rng(0)
+    >>> labels = rng.integers(0, 2, 80)
+    >>> images = rng.normal(size=(80, 3)) + 5.0 * labels[:, None]
+    >>> data = Dataset(images[:60], labels[:60], images[60:], labels[60:])
+    >>> model = nn.Sequential(nn.BatchNorm(3, dtype=np.float64), nn.Linear(3, 2, rng=rng, dtype=np.float64))
+    >>> history = fit(model, data, nn.SGD(model, 0.1), epochs=10, batch_size=20, progress=False)
+    >>> history.final.test_accuracy
+    1.0
+    """
+    _at_least("epochs", epochs, 1)
+    _at_least("batch_size", batch_size, 1)
+    _at_least("seed", seed, 0)
+    criterion = criterion_for(label_smoothing)
+    config = {
+        "data": data.name,
+        "train_images": len(data.train_images),
+        "optimizer": type(optimizer).__name__,
+        "lr": float(optimizer.lr),
+        "batch_size": int(batch_size),
+        "label_smoothing": float(label_smoothing),
+        "seed": int(seed),
+        "epochs": int(epochs),
+        **(settings or {}),
+    }
+    bar = need("tqdm").tqdm if progress else NoBar
+    place = _start(config, model, optimizer, out, resume)
+    folder = None if out is None else Path(out)
+    return Run(model, data, optimizer, criterion, schedule or _constant, place, folder, bar).train()
+
+
+def _start(config, model, optimizer, out, resume):
+    """The place to start from: a new folder's, or the saved run's once it is seen to be the same run."""
+    if out is None:
+        if resume:
+            raise ValueError("resume is True, but out is None; expected the folder of the run to resume")
+        return Place(config)
+    last = Path(out) / LAST
+    if not resume:
+        if last.exists():
+            raise FileExistsError(f"{out} holds a run already; expected another folder for out, or resume=True")
+        last.parent.mkdir(parents=True, exist_ok=True)
+        return Place(config)
+    place = checkpoint.load_place(last)
+    saved = place.config
+    for name in config.keys() | saved.keys():
+        if name != "epochs" and config.get(name) != saved.get(name):
+            raise ValueError(f"{name} is {config.get(name)!r}; the run in {out} was made with {saved.get(name)!r}")
+    if not isinstance(saved.get("epochs"), int) or config["epochs"] < saved["epochs"]:
+        raise ValueError(f"epochs is {config['epochs']}; the run in {out} has {saved.get('epochs')}, expected no fewer")
+    done = epoch_batches(place)[: place.batch]
+    if len(done) != place.batch or sum(map(len, done)) != place.images or place.correct > place.images:
+        raise CheckpointError(f"{last} is damaged: {place.images} images in {place.batch} batches cannot be")
+    place = checkpoint.load(last, model, optimizer)
+    place.config = config
+    return place
+
+
+def _constant(step):
+    return 1.0
+
+
+def _at_least(name, value, low):
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; expected an integer")
+    if value < low:
+        raise ValueError(f"{name} is {value}; expected at least {low}")

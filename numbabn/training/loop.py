@@ -1,0 +1,177 @@
+"""The training loop itself: what happens in an epoch, and when a run is saved."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from . import batches, checkpoint
+from .checkpoint import Place
+from .data import Dataset
+from .evaluate import count_correct, evaluate
+from .history import History, Record
+from .interrupt import Interrupt
+
+LAST, BEST = "last.npz", "best.npz"
+
+
+@dataclass
+class Run:
+    """A run under way; ``place`` is the part of it that checkpoints keep beside the arrays."""
+
+    model: object
+    data: Dataset
+    optimizer: object
+    criterion: object
+    schedule: object
+    place: Place
+    folder: Path | None
+    bar: object
+
+    def __post_init__(self):
+        self.base_rate = self.place.config["lr"]
+
+    def train(self) -> History:
+        """Go on to the last epoch, or until Ctrl-C."""
+        history, epochs = self.place.history, self.place.config["epochs"]
+        with Interrupt() as interrupt, np.errstate(over="ignore", invalid="ignore"):  # each loss is checked instead
+            if self.place.epoch < epochs:
+                history.warmup_seconds = self.warm_up()
+                self.save(LAST)
+            try:
+                while self.place.epoch < epochs and not interrupt.requested:
+                    self.epoch(interrupt)
+            finally:
+                self.optimizer.lr = self.base_rate
+        history.interrupted = interrupt.requested
+        return history
+
+    def rate(self, batch, count):
+        """Learning rate of a batch of the epoch under way, which has ``count`` of them."""
+        return self.base_rate * self.schedule(self.place.epoch * count + batch)
+
+    def warm_up(self):
+        """Have the kernels loaded or compiled before the clock starts: a step and a test, whose traces are undone."""
+        started = perf_counter()
+        state = self.model.state_dict()
+        indices = epoch_batches(self.place)[0]
+        images, labels = self.data.train_images[indices], self.data.train_labels[indices]
+        try:
+            self.criterion.forward(self.model.forward(images, training=True), labels)
+            self.model.backward(self.criterion.backward(), need_dx=False)
+            self.model.forward(images, training=False)
+        finally:
+            self.model.load_state_dict(state)
+        return perf_counter() - started
+
+    def epoch(self, interrupt):
+        """Train on the batches that are left of this epoch, and close it; or save and leave when asked to."""
+        place, parts = self.place, epoch_batches(self.place)
+        title = f"epoch {place.epoch + 1:>2}/{place.config['epochs']}"
+        total = len(self.data.train_images)
+        with self.bar(desc=title, total=total, initial=place.images, unit=" images", dynamic_ncols=True) as bar:
+            for indices in parts[place.batch :]:
+                started = perf_counter()
+                self.step(indices, len(parts))
+                place.seconds += perf_counter() - started
+                bar.set_postfix_str(_text(place.loss / place.images, place.correct / place.images), refresh=False)
+                bar.update(len(indices))
+                if interrupt.requested:
+                    self.save(LAST)
+                    return
+            record = self.measure(len(parts))
+            bar.set_postfix_str(f"{_text(record.train_loss, record.train_accuracy)}, test {record.test_accuracy:.2%}")
+        self.close(record)
+
+    def step(self, indices, count):
+        place = self.place
+        images, labels = self.data.train_images[indices], self.data.train_labels[indices]
+        logits = self.model.forward(images, training=True)
+        loss = self.criterion.forward(logits, labels)
+        self.finite(loss, f"batch {place.batch + 1}")
+        correct = count_correct(logits, labels)
+        self.model.backward(self.criterion.backward(), need_dx=False)
+        self.optimizer.lr = self.rate(place.batch, count)
+        self.optimizer.step()
+        place.batch += 1
+        place.images += len(indices)
+        place.correct += correct
+        place.loss += loss * len(indices)
+
+    def measure(self, count):
+        place, config = self.place, self.place.config
+        started = perf_counter()
+        test = evaluate(
+            self.model,
+            self.data.test_images,
+            self.data.test_labels,
+            batch_size=config["batch_size"],
+            label_smoothing=config["label_smoothing"],
+        )
+        self.finite(test.loss, "the test images")
+        before = place.history.final.seconds if place.history.final else 0.0
+        return Record(
+            epoch=place.epoch + 1,
+            learning_rate=float(self.rate(count - 1, count)),
+            train_loss=place.loss / place.images,
+            train_accuracy=place.correct / place.images,
+            test_loss=test.loss,
+            test_accuracy=test.accuracy,
+            images_per_second=place.images / place.seconds,
+            seconds=before + place.seconds + perf_counter() - started,
+        )
+
+    def close(self, record):
+        """Enter the record, start a new epoch, write everything."""
+        place = self.place
+        place.history.records.append(record)
+        place.epoch += 1
+        place.batch = place.images = place.correct = 0
+        place.loss = place.seconds = 0.0
+        if place.history.best is record:
+            self.save(BEST)
+        self.save(LAST)
+        if self.folder is not None:
+            place.history.write_csv(self.folder / "history.csv")
+            place.history.write_json(self.folder / "history.json")
+
+    def save(self, name):
+        if self.folder is not None:
+            checkpoint.save(self.folder / name, self.model, self.optimizer, self.place)
+
+    def finite(self, loss, where):
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss} in epoch {self.place.epoch + 1}, {where}; a lower learning rate may help"
+            )
+
+
+class NoBar:
+    """What ``progress=False`` shows: tqdm's methods, doing nothing."""
+
+    def __init__(self, **options):
+        """Take what tqdm takes."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        """Leave nothing behind."""
+
+    def set_postfix_str(self, text, refresh=True):
+        """Show nothing."""
+
+    def update(self, count):
+        """Count nothing."""
+
+
+def epoch_batches(place: Place) -> list[np.ndarray]:
+    """Batches of the epoch under way."""
+    config = place.config
+    return batches.shuffled(config["train_images"], config["batch_size"], config["seed"], place.epoch)
+
+
+def _text(loss, accuracy):
+    return f"loss {loss:.4f}, train {accuracy:.2%}"

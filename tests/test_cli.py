@@ -1,0 +1,280 @@
+"""The command line, called in this process."""
+
+import functools
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training_helpers import without_times
+
+import numbabn
+from numbabn.cli import main
+from numbabn.training import Dataset, checkpoint, digits, loop, recipe
+
+TRAIN = ["train", "--no-progress", "--epochs", "2", "--batch-size", "10"]
+
+
+@functools.cache
+def some_digits(seed):
+    """A part of the digits: 50 images to train on and 20 to test on."""
+    data = digits(seed)
+    return Dataset(data.train_images[:50], data.train_labels[:50], data.test_images[:20], data.test_labels[:20])
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Each test in an empty folder, and with fewer images."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recipe, "digits", some_digits)
+    return tmp_path
+
+
+def refused(capsys, *argv):
+    """The one line on standard error of a command that exits with 2."""
+    try:
+        code = main(list(argv))
+    except SystemExit as error:
+        code = error.code
+    assert code == 2
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    return shown.err
+
+
+def interrupt(monkeypatch, batches):
+    """Press Ctrl-C in the given batch, counted from 1 over the whole process."""
+    step, count = loop.Run.step, iter(range(1, 10_000))
+
+    def counted(self, *args):
+        if next(count) == batches:
+            signal.raise_signal(signal.SIGINT)
+        step(self, *args)
+
+    monkeypatch.setattr(loop.Run, "step", counted)
+
+
+def final_weights(folder):
+    with np.load(f"{folder}/last.npz") as file:
+        return {name: file[name] for name in file.files if name != "metadata"}
+
+
+def assert_same_end(a, b):
+    assert without_times(checkpoint.load_place(f"{a}/last.npz").history) == without_times(
+        checkpoint.load_place(f"{b}/last.npz").history
+    )
+    a, b = final_weights(a), final_weights(b)
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"numbabn {numbabn.__version__}\n"
+
+
+def test_info_tells_versions_threads_backends_and_cache(capsys):
+    assert main(["info"]) == 0
+    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    for name in ("numbabn", "python", "numba", "llvmlite", "numpy", "scipy"):
+        assert re.match(r"\d+\.\d+", shown[name])
+    lines = " ".join(f"{name} {value}" for name, value in shown.items())
+    for words in ("threads", "threading layer", "kernel cache", "backend cpu", "backend cuda", "backend reference"):
+        assert words.split()[0] in lines
+
+
+def test_warmup_compiles(capsys, monkeypatch):
+    calls = []
+    monkeypatch.setattr(numbabn, "warmup", lambda: calls.append("warmup"))
+    assert main(["warmup"]) == 0
+    assert calls == ["warmup"]
+    assert "kernels are ready" in capsys.readouterr().out
+
+
+def test_train_prints_accuracy_time_and_paths(capsys, here):
+    assert main(TRAIN) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"test accuracy +\d+\.\d\d% \(best \d+\.\d\d%, after epoch \d\)", shown)
+    assert re.search(r"time +\d+\.\d s for 2 epochs, [\d,]+ images/s", shown)
+    folder = here / "runs" / "digits"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"best.npz", "curves.png", "history.csv", "history.json", "last.npz"}
+    for path in re.findall(r"runs\S+\.(?:npz|png)", shown):
+        assert (here / path).exists()
+    assert "curves.png" in shown
+
+
+def test_runs_get_folders_of_their_own(here):
+    for _ in range(3):
+        assert main(["train", "--no-progress", "--epochs", "1"]) == 0
+    assert sorted(path.name for path in (here / "runs").iterdir()) == ["digits", "digits-2", "digits-3"]
+
+
+def test_an_interrupted_run_is_resumed_bit_for_bit(capsys, monkeypatch, here):
+    assert main([*TRAIN, "--out", "whole", "--seed", "3"]) == 0
+    with monkeypatch.context() as patch:
+        interrupt(patch, batches=8)
+        assert main([*TRAIN, "--out", "my run", "--seed", "3"]) == 130
+    assert "To go on: numbabn train --resume --out 'my run'" in capsys.readouterr().out
+    assert not (here / "my run" / "curves.png").exists()
+    assert main(["train", "--no-progress", "--resume", "--out", "my run"]) == 0
+    assert_same_end("whole", "my run")
+
+
+def test_resume_takes_the_newest_run_by_default(here):
+    assert main([*TRAIN]) == 0
+    assert main([*TRAIN, "--seed", "1"]) == 0
+    assert main(["train", "--no-progress", "--resume", "--epochs", "3"]) == 0
+    assert checkpoint.load_place("runs/digits-2/last.npz").epoch == 3
+    assert checkpoint.load_place("runs/digits/last.npz").epoch == 2
+
+
+def test_compare_prints_a_table_and_a_sentence(capsys, here):
+    assert main([*TRAIN, "--compare", "--out", "both"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"98% reached after", shown)
+    assert re.search(r"In this run batch norm was (better|as good|worse) .* sooner", shown)
+    assert (here / "both" / "curves.png").exists()
+    folders = ["both/with-batch-norm", "both/without-batch-norm"]
+    running = [any("running_var" in name for name in final_weights(folder)) for folder in folders]
+    assert running == [True, False]
+    settings = [checkpoint.load_place(f"{folder}/last.npz").config for folder in folders]
+    assert [config.pop("batch_norm") for config in settings] == [True, False]
+    assert settings[0] == settings[1]
+
+
+@pytest.mark.parametrize("batches", [3, 15])
+def test_a_comparison_is_resumed_in_either_run(monkeypatch, batches):
+    assert main([*TRAIN, "--compare", "--out", "whole"]) == 0
+    with monkeypatch.context() as patch:
+        interrupt(patch, batches)
+        assert main([*TRAIN, "--compare", "--out", "parts"]) == 130
+    assert main(["train", "--no-progress", "--resume", "--out", "parts"]) == 0
+    for name in ("with-batch-norm", "without-batch-norm"):
+        assert_same_end(f"whole/{name}", f"parts/{name}")
+
+
+@pytest.mark.parametrize("name", ["reference", "cpu"])
+def test_the_backend_is_used(monkeypatch, name):
+    picked = []
+
+    def watched(*args, **options):
+        picked.append(pick(np.zeros(1)).__name__)
+        return fit(*args, **options)
+
+    fit, pick = recipe.fit, sys.modules["numbabn.backends"].pick
+    monkeypatch.setattr(recipe, "fit", watched)
+    assert main([*TRAIN, "--backend", name]) == 0
+    assert picked == [f"numbabn.backends.{name}"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "required"),
+        (["fly"], "invalid choice"),
+        (["train", "--epochs", "0"], "argument --epochs: '0' is not a whole number from 1"),
+        (["train", "--batch-size", "x"], "argument --batch-size: 'x' is not a whole number from 1"),
+        (["train", "--lr", "nan"], "argument --lr: 'nan' is not a number above 0"),
+        (["train", "--lr", "inf"], "argument --lr: 'inf' is not a number above 0"),
+        (["train", "--seed", "-1"], "argument --seed: '-1' is not a whole number from 0"),
+        (["train", "--backend", "tpu"], "argument --backend: invalid choice: 'tpu'"),
+        (["train", "--compare", "--no-batch-norm"], "--compare trains with and without"),
+        (["train", "--resume"], "--resume: runs/digits holds no run"),
+        (["train", "--resume", "--out", "nowhere"], "--resume: nowhere holds no run"),
+    ],
+)
+def test_wrong_requests_are_one_line_and_exit_code_2(capsys, here, argv, words):
+    assert words in refused(capsys, *argv)
+    assert list(here.iterdir()) == []
+
+
+def test_a_folder_with_a_run_needs_resume(capsys):
+    assert main([*TRAIN, "--out", "run"]) == 0
+    capsys.readouterr()
+    assert "--out: run holds a run already; add --resume" in refused(capsys, *TRAIN, "--out", "run")
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (["--lr", "0.3"], "--lr 0.3 contradicts the run to resume, which has lr = 0.1"),
+        (["--seed", "1"], "--seed 1 contradicts the run to resume, which has seed = 0"),
+        (["--batch-size", "64"], "--batch-size 64 contradicts the run to resume, which has batch_size = 10"),
+        (["--no-batch-norm"], "--no-batch-norm contradicts the run to resume, which has batch_norm = True"),
+        (["--backend", "reference"], "--backend reference contradicts the run to resume, which has backend = None"),
+        (["--compare"], "--compare contradicts the run to resume, which has compare = False"),
+        (["--epochs", "1"], "--epochs 1 contradicts the run to resume, which has epochs = 2 (more are possible)"),
+    ],
+)
+def test_options_that_contradict_the_saved_run_are_named(capsys, option, words, finished):
+    assert words in refused(capsys, "train", "--resume", "--out", finished, *option)
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Folder of a run that is complete."""
+    options = recipe.Options(epochs=2, batch_size=10)
+    recipe.train(options, tmp_path / "finished", progress=False)
+    return "finished"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more"])
+def test_a_bad_checkpoint_is_one_line_and_exit_code_1(capsys, here, content):
+    (here / "run").mkdir()
+    (here / "run" / "last.npz").write_bytes(content)
+    assert main(["train", "--resume", "--out", "run"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("numbabn: error: run/last.npz is ")
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("module", ["tqdm", "matplotlib.figure", "sklearn.datasets"])
+def test_a_missing_package_is_one_line_and_exit_code_1(capsys, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(recipe, "digits", digits)
+    assert main(["train"]) == 1
+    shown = capsys.readouterr().err
+    assert 'pip install "numbabn[train]"' in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_backend_that_cannot_be_used_is_one_line_and_exit_code_1(capsys, here, monkeypatch):
+    monkeypatch.setattr(sys.modules["numbabn.backends"], "MODULES", {})
+    assert main([*TRAIN, "--backend", "cuda"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("numbabn: error: backend 'cuda' cannot be used")
+    assert shown.count("\n") == 1
+    assert list(here.iterdir()) == []
+
+
+def test_divergence_is_one_line_and_exit_code_1(capsys):
+    assert main([*TRAIN, "--no-batch-norm", "--lr", "1e30"]) == 1
+    shown = capsys.readouterr().err
+    assert re.search(r"error: the loss is (nan|inf) in epoch \d, ", shown)
+    assert shown.count("\n") == 1
+
+
+def test_a_second_ctrl_c_exits_at_once(capsys, monkeypatch):
+    monkeypatch.setattr(loop.Run, "step", lambda *args: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
+    assert main(TRAIN) == 130
+    assert capsys.readouterr().err == "numbabn: error: stopped at once\n"
+
+
+def test_the_default_run_reaches_98_percent(capsys, monkeypatch):
+    monkeypatch.setattr(recipe, "digits", digits)
+    assert main(["train", "--no-progress"]) == 0
+    assert checkpoint.load_place("runs/digits/last.npz").history.final.test_accuracy >= 0.98
+
+
+def test_the_module_is_the_command():
+    command = [sys.executable, "-m", "numbabn", "--version"]
+    root = Path(numbabn.__file__).parents[1]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert result.stdout == f"numbabn {numbabn.__version__}\n"
