@@ -1,4 +1,4 @@
-"""Batch normalization on arrays: exact, fast, for CPUs and GPUs.
+"""Batch normalization on arrays, in parallel kernels for CPUs.
 
 Start with :func:`batch_norm`; :func:`batch_norm_forward` and :func:`batch_norm_backward` are the pair for training,
 :mod:`numbabn.nn` has layers made of them, :mod:`numbabn.training` a small trainer.
@@ -6,6 +6,7 @@ Start with :func:`batch_norm`; :func:`batch_norm_forward` and :func:`batch_norm_
 
 import importlib
 
+from . import forks as forks  # first, so that it hears of every fork
 from .backends import BackendStatus, backends, use_backend
 from .functional import batch_norm, batch_norm_backward, batch_norm_forward, batch_stats
 from .results import Context, Gradients, Statistics

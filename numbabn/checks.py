@@ -1,6 +1,7 @@
 """What a call may be given. Every check runs before anything is written, and each error names the argument at fault."""
 
 from math import inf
+from numbers import Real
 
 import numpy as np
 
@@ -12,7 +13,10 @@ def data_array(name: str, value) -> np.ndarray:
     if type(value) is not np.ndarray:
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; expected a plain one (the mask would be ignored)")
-        value = np.asarray(value)
+        try:
+            value = np.asarray(value)
+        except ValueError as error:
+            raise TypeError(f"{name} cannot be made an array: {error}") from None
     if value.dtype not in FLOATS:
         raise TypeError(f"{name} has dtype {value.dtype}; expected float32 or float64 in native byte order")
     return value
@@ -35,14 +39,27 @@ def output(name: str, value, reference_name: str, reference: np.ndarray) -> np.n
     like(name, value, reference_name, reference)
     if not value.flags.writeable:
         raise ValueError(f"{name} is read-only; expected an array that can be written")
-    if any(stride == 0 and size > 1 for stride, size in zip(value.strides, value.shape, strict=True)):
-        raise ValueError(f"{name} is a broadcast array, whose elements share memory; expected one of its own")
+    if _overlaps_itself(value):
+        raise ValueError(f"{name} is an array whose elements share memory; expected a place of its own for each")
     return value
+
+
+def _overlaps_itself(array: np.ndarray) -> bool:
+    """Whether elements may share memory: from the innermost axis out, a step must be past all that is inside it."""
+    extent = 1
+    for step, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
+        if size > 1 and step < extent:
+            return array.size > 0
+        extent += step * (size - 1)
+    return False
 
 
 def same_place(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays of one shape and dtype are element for element the same memory."""
-    return a is b or (a.ctypes.data == b.ctypes.data and a.strides == b.strides)
+    if a is b:
+        return True
+    steps = [(p, q) for p, q, size in zip(a.strides, b.strides, a.shape, strict=True) if size > 1]
+    return a.ctypes.data == b.ctypes.data and all(p == q for p, q in steps)
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> bool:
@@ -60,7 +77,7 @@ def no_overlap(name: str, value: np.ndarray, other_name: str, other: np.ndarray,
 
 def channel_axis(axis, ndim: int) -> int:
     """``axis`` counted from the front."""
-    if not isinstance(axis, (int, np.integer)):
+    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
         raise TypeError(f"axis is {axis!r}; expected an integer")
     if not -ndim <= axis < ndim:
         raise ValueError(f"axis is {axis}, but x has {ndim} dimensions; expected {-ndim} to {ndim - 1}")
@@ -99,20 +116,16 @@ def running_statistics(running_mean, running_var, channels: int, *, training: bo
 
 def number(name: str, value, low: float, high: float) -> float:
     """A real number in ``[low, high]``; NaN is in no interval."""
-    try:
-        within = low <= value <= high and abs(value) != inf
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}; expected a number") from None
-    if not within:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {value!r}; expected a number")
+    if not (low <= value <= high and abs(value) != inf):
         interval = f"at least {low:g}, finite" if high == inf else f"from {low:g} to {high:g}"
         raise ValueError(f"{name} is {value!r}; expected a number {interval}")
     return float(value)
 
 
-def counts(count: int, correction: float, *, training: bool) -> None:
-    """A batch must have more values per channel than it takes to have a variance."""
-    if not training or count == 0:
-        return
+def counts(count: int, correction: float) -> None:
+    """A training batch must have more values per channel than it takes to have a variance."""
     if count == 1:
         raise ValueError("x has one value per channel, which has no variance; expected two or more when training=True")
     if correction >= count:

@@ -69,6 +69,8 @@ def batch_norm(
     ------
     TypeError, ValueError
         For an argument that does not fit; nothing has been written then.
+    RuntimeError
+        For a backend that cannot be used here.
 
     See Also
     --------
@@ -139,6 +141,8 @@ def batch_norm_forward(
     ------
     TypeError, ValueError
         For an argument that does not fit; nothing has been written then.
+    RuntimeError
+        For a backend that cannot be used here.
 
     Examples
     --------
@@ -261,8 +265,8 @@ def batch_stats(x, *, axis=1, backend=None):
     x = checks.data_array("x", x)
     view = layout.view(x, checks.channel_axis(axis, x.ndim))
     outer, channels, inner = view.canonical
-    if outer * inner == 0:
-        return Statistics(np.full(channels, np.nan), np.full(channels, np.nan), 0)
+    if x.size == 0:
+        return Statistics(np.full(channels, np.nan), np.full(channels, np.nan), outer * inner)
     return Statistics(*module.statistics(view.of(x)), outer * inner)
 
 
@@ -276,26 +280,31 @@ class _Settings(NamedTuple):
     correction: float
     activation: str | None
 
-    def check(self):
-        checks.number("momentum", self.momentum, 0.0, 1.0)
-        checks.number("eps", self.eps, 0.0, inf)
-        checks.number("correction", self.correction, 0.0, inf)
-        if self.activation not in (None, "relu"):
+    def checked(self):
+        """The same, as Python's own types."""
+        if self.activation is not None and not (isinstance(self.activation, str) and self.activation == "relu"):
             raise ValueError(f"activation is {self.activation!r}; expected None or 'relu'")
+        return self._replace(
+            training=bool(self.training),
+            momentum=checks.number("momentum", self.momentum, 0.0, 1.0),
+            eps=checks.number("eps", self.eps, 0.0, inf),
+            correction=checks.number("correction", self.correction, 0.0, inf),
+        )
 
 
 def _forward(x, gamma, beta, running_mean, running_var, settings, residual, out, backend, *, keep):
     """Both forward functions; with ``keep`` the result's context is made, and ``x`` must outlive the call."""
     module = pick(x, backend)
     x = checks.data_array("x", x)
-    settings.check()
-    training = bool(settings.training)
+    settings = settings.checked()
+    training = settings.training
     view = layout.view(x, checks.channel_axis(settings.axis, x.ndim))
     outer, channels, inner = view.canonical
     gamma = checks.per_channel("gamma", gamma, channels)
     beta = checks.per_channel("beta", beta, channels)
     checks.running_statistics(running_mean, running_var, channels, training=training)
-    checks.counts(outer * inner, settings.correction, training=training)
+    if training and x.size:
+        checks.counts(outer * inner, settings.correction)
     if residual is not None:
         residual = checks.like("residual", residual, "x", x)
     if out is not None:
@@ -303,6 +312,11 @@ def _forward(x, gamma, beta, running_mean, running_var, settings, residual, out,
         checks.no_overlap("out", out, "x", x, unless_same=not keep)
         if residual is not None:
             checks.no_overlap("out", out, "residual", residual, unless_same=True)
+    if training and running_mean is not None:
+        for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+            for other_name, other in (("x", x), ("out", out), ("residual", residual)):
+                if other is not None:
+                    checks.no_overlap(name, running, other_name, other, unless_same=False)
 
     x_view = view.of(x)
     y_view = _canonical_result(out, view, x.dtype)
@@ -313,7 +327,7 @@ def _forward(x, gamma, beta, running_mean, running_var, settings, residual, out,
             running = Running(running_mean, running_var, settings.momentum, settings.correction)
         epilogue = Epilogue(relu, None if residual is None else view.of(residual))
         run = module.forward_training if training else module.forward_inference
-        table = run(x_view, y_view, gamma, beta, running, epilogue, float(settings.eps))
+        table = run(x_view, y_view, gamma, beta, running, epilogue, settings.eps)
     else:
         table = np.full((6, channels), np.nan)
     y = _deliver(y_view, out, view)

@@ -5,12 +5,13 @@ threads, in two versions: a parallel one, and a serial one for arrays too small 
 the places where threads cannot be used. Both give bitwise the same results, since work is cut up by shape alone.
 """
 
-import os
 import threading
 import types
 
 import numba
 from numba.extending import register_jitable
+
+from .forks import forked
 
 FLAGS = {"nogil": True, "error_model": "numpy"}
 
@@ -36,6 +37,11 @@ def device(function):
 def shared(function):
     """Let kernels call ``function`` too; for Python it stays the plain function that it is."""
     return register_jitable(error_model="numpy")(function)
+
+
+def serial(function):
+    """Compile a function that Python calls and that never needs threads."""
+    return _compile(function)
 
 
 class kernel:
@@ -85,34 +91,28 @@ class _Threads:
     """Whether threads may be used now.
 
     Numba's ``workqueue`` layer aborts the process when two Python threads enter it at once, so there one caller at a
-    time gets the threads and others run serially. OpenMP (and ``workqueue``) do not survive ``fork``: a child of a
-    process that has used threads runs serially.
+    time gets the threads and others run serially, as everyone does in a forked child.
     """
 
     def __init__(self):
-        self.forked = False
-        self.lock = None
         self.layer = None
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._after_fork)
+        self.lock = threading.Lock()
 
     def enter(self):
+        if forked():
+            return False
         if self.layer is None:
             self._start()
-        return not self.forked and (self.lock is None or self.lock.acquire(blocking=False))
+        return self.layer != "workqueue" or self.lock.acquire(blocking=False)
 
     def leave(self):
-        if self.lock is not None:
+        if self.layer == "workqueue":
             self.lock.release()
 
     def _start(self):
-        numba.get_num_threads()  # starts the threading layer, so that it can be asked for
-        self.layer = numba.threading_layer()
-        if self.layer == "workqueue":
-            self.lock = threading.Lock()
-
-    def _after_fork(self):
-        self.forked = self.layer not in (None, "tbb")
+        with self.lock:
+            numba.get_num_threads()  # starts the layer, so that it can be asked for
+            self.layer = numba.threading_layer()
 
 
 _threads = _Threads()
@@ -120,6 +120,6 @@ _threads = _Threads()
 
 def threading_layer():
     """Name of Numba's threading layer: ``"tbb"``, ``"omp"`` or ``"workqueue"``. Starts it if need be."""
-    if _threads.enter():
-        _threads.leave()
+    if _threads.layer is None:
+        _threads._start()
     return _threads.layer

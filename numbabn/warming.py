@@ -3,13 +3,14 @@
 import numpy as np
 
 from .checks import FLOATS
-from .functional import batch_norm_backward, batch_norm_forward
+from .functional import batch_norm_backward, batch_norm_forward, batch_stats
 
-SHAPES = {
-    "NCHW": ((2, 2, 64), (128, 256, 32), (2, 1, 100_000)),
-    "NHWC": ((2, 64), (2_000, 64)),
-}
-"""Small enough for one thread; large enough for many, channels to each; one channel shared by all."""
+ROWS = ((8, 64), (2_000, 64))
+PLANES = ((2, 3, 64), (128, 256, 32), (2, 1, 100_000))
+"""Small enough for one thread; large enough for several, which take channels each or share one."""
+
+SHAPES = {"NHWC": ROWS, "NCHW": ROWS + PLANES}
+"""Channels-first arrays with short rows use both families."""
 
 
 def warmup(dtypes=("float32",), layouts=("NCHW", "NHWC")):
@@ -32,17 +33,16 @@ def warmup(dtypes=("float32",), layouts=("NCHW", "NHWC")):
     >>> import numbabn as nbn
     >>> nbn.warmup(layouts=["NHWC"])  # some seconds the first time on a machine
     """
-    dtypes = [np.dtype(name) for name in dtypes]
+    dtypes, layouts = list(dtypes), list(layouts)
     for dtype in dtypes:
         if dtype not in FLOATS:
-            raise ValueError(f"dtypes has {dtype}; expected float32 or float64")
+            raise ValueError(f"dtypes has {dtype!r}; expected 'float32' or 'float64'")
     for layout in layouts:
         if layout not in SHAPES:
             raise ValueError(f"layouts has {layout!r}; expected 'NCHW' or 'NHWC'")
     for dtype in dtypes:
-        for layout in layouts:
-            for shape in SHAPES[layout]:
-                _run(np.linspace(-1.0, 1.0, int(np.prod(shape)), dtype=dtype).reshape(shape))
+        for shape in max((SHAPES[layout] for layout in layouts), key=len, default=()):
+            _run(np.linspace(-1.0, 1.0, int(np.prod(shape)), dtype=dtype).reshape(shape))
 
 
 def _run(x):
@@ -51,3 +51,4 @@ def _run(x):
     for training in (True, False):
         _, context = batch_norm_forward(x, None, None, running_mean, running_var, training=training, backend="cpu")
         batch_norm_backward(x, context)
+    batch_stats(x, backend="cpu")

@@ -39,6 +39,7 @@ CASES = [
     Case("NC", (33, 7)),
     Case("NC-tall", (1025, 5)),
     Case("NC-wide", (3, 4099)),
+    Case("NC-wider", (5, 20_001)),
     Case("NC-one-channel", (4097, 1)),
     Case("NC-65", (257, 65)),
     Case("NC-transposed", (300, 20), memory="F"),

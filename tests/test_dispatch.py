@@ -99,4 +99,4 @@ def test_wrong_environment():
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "NUMBABN_BACKEND": "gpu"}, capture_output=True, text=True
     )
-    assert "backend is 'gpu'; expected one of" in done.stderr
+    assert "NUMBABN_BACKEND is 'gpu'; expected one of" in done.stderr

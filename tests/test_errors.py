@@ -1,11 +1,14 @@
 """Bad input gets one clear error, and nothing has been written by then."""
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 
 import numbabn as nbn
 
 X = np.random.default_rng(0).normal(size=(4, 3, 5)).astype(np.float32)
+OUT = np.zeros_like(X)
 
 
 class Given:
@@ -65,6 +68,17 @@ FORWARD_ERRORS = {
     "eps-text": ({"eps": "small"}, TypeError, "eps is 'small'; expected a number"),
     "momentum-high": ({"momentum": 1.1}, ValueError, "momentum is 1.1; expected a number from 0 to 1"),
     "momentum-negative": ({"momentum": -0.1}, ValueError, "momentum is -0.1"),
+    "momentum-decimal": ({"momentum": Decimal("0.1")}, TypeError, "momentum is Decimal"),
+    "eps-array": ({"eps": np.array([1e-5])}, TypeError, "eps is array"),
+    "axis-bool": ({"axis": True}, TypeError, "axis is True; expected an integer"),
+    "ragged": ({"x": [[1.0], [1.0, 2.0]]}, TypeError, "x cannot be made an array"),
+    "mean-in-out": ({"running_mean": OUT[0, :, 0], "out": OUT}, ValueError, "running_mean overlaps out"),
+    "var-in-x": ({"running_var": OUT[0, :, 0], "x": OUT, "out": None}, ValueError, "running_var overlaps x"),
+    "out-folded": ({"out": np.lib.stride_tricks.as_strided(np.zeros(99, np.float32), X.shape, (4, 4, 4))}, ValueError,
+                   "out is an array whose elements share memory"),
+    "backend-empty": ({"backend": ""}, ValueError, "backend is ''; expected one of"),
+    "backend-list": ({"backend": ["cpu"]}, ValueError, r"backend is \['cpu'\]; expected one of"),
+    "activation-array": ({"activation": np.array(["relu"])}, ValueError, "activation is array"),
     "momentum-none": ({"momentum": None}, TypeError, "momentum is None"),
     "correction-negative": ({"correction": -1}, ValueError, "correction is -1"),
     "correction-high": ({"correction": 20}, ValueError, "correction is 20; expected less than the 20 values"),
@@ -164,6 +178,18 @@ def test_batch_stats():
         nbn.batch_stats(np.ones((2, 2), int))
     with pytest.raises(ValueError, match="axis is 2"):
         nbn.batch_stats(np.ones((2, 2)), axis=2)
+
+
+def test_size_one_axes_may_have_any_stride():
+    x = X.reshape(20, 3)[:, None, :].copy()
+    same = x.reshape(20, 3)[:, None, :]
+    assert nbn.batch_norm(x, training=True, axis=2, out=same) is same
+
+
+@pytest.mark.parametrize("shape", [(4, 0), (1, 0), (0, 3)])
+def test_nothing_to_normalise_is_no_error(shape):
+    assert nbn.batch_norm(np.zeros(shape), training=True, correction=5).shape == shape
+    assert np.isnan(nbn.batch_stats(np.zeros(shape)).mean).all()
 
 
 @pytest.mark.parametrize(

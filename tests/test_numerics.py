@@ -40,7 +40,6 @@ def test_bad_values_stay_in_their_channel(case, dtype, bad):
     clean = nbn.batch_norm_forward(case.place(given.x), given.gamma, given.beta, axis=case.axis)
     clean_grads = nbn.batch_norm_backward(case.place(given.dy), clean[1])
     channel = case.channels // 2
-    np.moveaxis(given.x, case.axis, 0)[channel].reshape(-1)
     spoilt = np.moveaxis(given.x, case.axis, 0)
     spoilt[(channel, *(0 for _ in spoilt.shape[1:]))] = bad
     y, context = nbn.batch_norm_forward(case.place(given.x), given.gamma, given.beta, axis=case.axis)
@@ -87,6 +86,53 @@ def test_extreme_magnitudes(case, scale):
     limit = tolerance(np.float32, case.count)
     check("y", y32, y, np.abs(y).max(), limit)
     check("dx", actual.dx, expected.dx, np.abs(expected.dx).max(), limit)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1_000_000), (1_000_000, 1)])
+@pytest.mark.parametrize("place", [0, 1000, -1])
+def test_one_outlier_among_many(shape, place):
+    """Where it stands does not matter: at the front it is the origin that means are counted from."""
+    x = np.random.default_rng(5).normal(5000.1, 0.01, 1_000_000).astype("f4")
+    x[place] = -3333.333
+    expected = nbn.batch_stats(x.reshape(shape), backend="reference")
+    actual = nbn.batch_stats(x.reshape(shape))
+    np.testing.assert_allclose(actual.mean, expected.mean, rtol=1e-11)
+    np.testing.assert_allclose(actual.var, expected.var, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(64, 2, 50), (3200, 2)])
+def test_values_at_both_ends_of_the_range(shape):
+    x = np.random.default_rng(6).choice([-1.7e38, 1.7e38, 1.0], shape).astype("f4")
+    y = nbn.batch_norm(x, training=True)
+    expected = nbn.batch_norm(x.astype("f8"), training=True, backend="reference")
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_infinite_parameters_act_as_arithmetic_says(backend):
+    x = np.array([[1.0], [2.0], [4.0]] * 10, np.float32)
+    y = nbn.batch_norm(x, np.array([np.inf]), None, np.zeros(1), np.ones(1), backend=backend)
+    assert np.isposinf(y).all()
+    y = nbn.batch_norm(x, None, None, np.array([np.inf]), np.ones(1), backend=backend)
+    assert np.isneginf(y).all()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.int8, np.uint8])
+def test_narrow_numpy_scalars_are_numbers_like_others(kind):
+    x = np.random.default_rng(7).normal(size=(200_000, 1))
+    expected, actual = np.ones((2, 1)), np.ones((2, 1))
+    nbn.batch_norm(x, None, None, *expected, training=True, momentum=1.0, correction=1)
+    nbn.batch_norm(x, None, None, *actual, training=True, momentum=kind(1), correction=kind(1))
+    np.testing.assert_array_equal(actual, expected)
+
+
+def test_overflowing_running_variance_raises_nothing_half_way():
+    x = np.array([[1e30], [-1e30]], np.float32)
+    running_mean, running_var = np.zeros(1, np.float32), np.ones(1, np.float32)
+    with np.errstate(all="raise"):
+        nbn.batch_norm(x, None, None, running_mean, running_var, training=True)
+    assert np.isposinf(running_var).all()
+    assert running_mean == 0
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e4, -3e-20])

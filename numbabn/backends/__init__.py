@@ -17,7 +17,8 @@ MODULES = {"reference": "numbabn.backends.reference", "cpu": "numbabn.backends.c
 NAMES = ("cpu", "cuda", "reference")
 CUDA_DLPACK_DEVICES = (2, 13)  # kDLCUDA and kDLCUDAManaged in dlpack.h
 
-_chosen = contextvars.ContextVar("numbabn_backend", default=os.environ.get("NUMBABN_BACKEND") or None)
+ENVIRONMENT = os.environ.get("NUMBABN_BACKEND") or None
+_chosen = contextvars.ContextVar("numbabn_backend", default=ENVIRONMENT)
 
 
 class BackendStatus(NamedTuple):
@@ -66,6 +67,7 @@ def use_backend(name: str):
 
     Examples
     --------
+    >>> import numpy as np
     >>> import numbabn as nbn
     >>> x = np.array([[1.0, 2.0], [3.0, 6.0]])
     >>> with nbn.use_backend("reference"):
@@ -84,10 +86,10 @@ def use_backend(name: str):
 def pick(x, name: str | None = None):
     """The module that handles ``x``: the one named, else the one set by context or environment, else by place."""
     place = where(x)
-    name = name or _chosen.get() or place
+    name = name if name is not None else _chosen.get() or place
     if place == "cuda" and name != "cuda":
         raise ValueError(f"backend is {name!r}, but x lives on a CUDA device: copy it to the host first")
-    return _loaded.get(name) or load(name)
+    return _loaded[name] if isinstance(name, str) and name in _loaded else load(name)
 
 
 def where(x) -> str:
@@ -107,7 +109,8 @@ _loaded = {}
 def load(name: str):
     """Import a backend by name."""
     if name not in NAMES:
-        raise ValueError(f"backend is {name!r}; expected one of {', '.join(map(repr, NAMES))}")
+        source = "NUMBABN_BACKEND" if name is ENVIRONMENT else "backend"
+        raise ValueError(f"{source} is {name!r}; expected one of {', '.join(map(repr, NAMES))}")
     if name not in MODULES:
         raise RuntimeError(f"backend {name!r} cannot be used: {backends()[name].reason}")
     _loaded[name] = importlib.import_module(MODULES[name])
@@ -116,9 +119,7 @@ def load(name: str):
 
 def _why_no_cuda() -> str:
     if importlib.util.find_spec("numba_cuda") is None:
-        return (
-            'not installed: numba-cuda is missing (pip install "numbabn[cuda]"), and this version has no CUDA kernels'
-        )
+        return "not installed: this version has no CUDA kernels, and numba-cuda is missing"
     try:
         driver = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
     except OSError:

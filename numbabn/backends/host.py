@@ -67,6 +67,9 @@ def update_running(running, table, count):
     """``(1 - momentum) * running + momentum * batch``, computed in float64 and rounded once."""
     if running is None or running.momentum == 0:
         return
-    old, new = np.float64(1.0 - running.momentum), running.momentum
-    running.mean[...] = old * running.mean + new * table[MEAN]
-    running.var[...] = old * running.var + new * count / (count - running.correction) * table[VAR]
+    old, new = np.float64(1.0 - running.momentum), np.float64(running.momentum)
+    with np.errstate(all="ignore"):  # both or none: an overflow must not raise between the two
+        mean = (old * running.mean + new * table[MEAN]).astype(running.mean.dtype)
+        var = (old * running.var + new * (count / (count - running.correction)) * table[VAR]).astype(running.var.dtype)
+    running.mean[...] = mean
+    running.var[...] = var

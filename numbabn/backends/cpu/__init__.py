@@ -1,6 +1,7 @@
 """Batch normalization for NumPy arrays in parallel Numba kernels.
 
-Two families: ``planes`` where a channel's values lie in contiguous rows, ``rows`` where channels are contiguous.
+Two families: ``planes`` where a channel's values lie in contiguous rows, ``rows`` where channels lie side by side, or
+where their rows are too short to fill a vector.
 """
 
 import numpy as np

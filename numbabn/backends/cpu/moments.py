@@ -1,6 +1,7 @@
 """Count, mean and M2 (the sum of squared deviations from the mean): how sums become them, and how two are merged.
 
 Means are counted from an origin, the channel's first value: so they keep the digits that a distant mean would take.
+(``float(x)`` of a float32 is a float32 to Numba, hence ``np.float64(x)`` throughout.)
 """
 
 import numpy as np
@@ -50,16 +51,16 @@ def centred(x, origin, offset, rows, length, pitch):
         for i in range(offset + row * pitch, offset + row * pitch + length):
             constant = constant and flat[i] == flat[offset]
     if constant:
-        return float(flat[offset]) - origin, 0.0
+        return np.float64(flat[offset]) - origin, 0.0
     mean = 0.0
     for row in range(rows):
         for i in range(offset + row * pitch, offset + row * pitch + length):
-            mean += flat[i] - origin
+            mean += np.float64(flat[i]) - origin
     mean /= rows * length
     m2 = 0.0
     for row in range(rows):
         for i in range(offset + row * pitch, offset + row * pitch + length):
-            m2 += (flat[i] - origin - mean) ** 2
+            m2 += (np.float64(flat[i]) - origin - mean) ** 2
     return mean, m2
 
 
@@ -69,3 +70,16 @@ def finish(table, channel, origin, mean, var, eps):
     table[MEAN, channel], table[REST, channel] = exact_sum(origin, mean)
     table[VAR, channel] = var
     table[INVSTD, channel] = 1.0 / np.sqrt(var + eps)
+
+
+@device
+def rounding_lost(exact, rounded, rest):
+    """``exact - rounded + rest``, what is missing from a rounded value; nothing where that is not finite."""
+    missing = exact - rounded + rest
+    return missing if np.isfinite(missing) else 0.0
+
+
+@device
+def subtract_product(shift, missing, scale):
+    """``shift - missing * scale``, where nothing missing is nothing even if the scale is infinite."""
+    return shift - missing * scale if missing != 0 else shift

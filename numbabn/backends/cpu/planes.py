@@ -16,9 +16,9 @@ from numba import prange
 from ...jit import device, kernel, shared
 from ..host import BETA, GAMMA, INVSTD, MEAN, REST
 from .epilogue import FROM_Y, FROZEN, add_and_clip, let_through
-from .moments import cancels, centred, finish, is_precise, merge
+from .moments import cancels, centred, finish, is_precise, merge, rounding_lost, subtract_product
 from .policy import PLANES_PART, PLANES_RUN
-from .simd import fma, load, splat, store, total
+from .simd import BYTES, fma, load, splat, store, total
 
 
 @shared
@@ -65,15 +65,15 @@ def constants(table, channel, like):
     """
     cast = like.dtype.type
     m = cast(table[MEAN, channel])
-    lost = table[MEAN, channel] - m + table[REST, channel]
+    missing = rounding_lost(table[MEAN, channel], np.float64(m), table[REST, channel])
     invstd = table[INVSTD, channel]
     scale = table[GAMMA, channel] * invstd
     return (
         splat(m),
         splat(cast(scale)),
-        splat(cast(table[BETA, channel] - lost * scale)),
+        splat(cast(subtract_product(table[BETA, channel], missing, scale))),
         splat(cast(invstd)),
-        splat(cast(-lost * invstd)),
+        splat(cast(subtract_product(0.0, missing, invstd))),
     )
 
 
@@ -84,7 +84,7 @@ def constants(table, channel, like):
 def run_sums(x, offset, rows, length, pitch, shift):
     """Sums of ``x - shift`` and of its square over a run."""
     centre = splat(shift)
-    lanes = 64 // x.itemsize
+    lanes = BYTES // x.itemsize
     s0 = s1 = q0 = q1 = splat(x.dtype.type(0))
     for row in range(rows):
         i = offset + row * pitch
@@ -110,7 +110,7 @@ def part_moments(x, channel, part):
     run (in L1 by then) is summed again.
     """
     pitch = x.shape[1] * x.shape[2]
-    origin = float(x[0, channel, 0])
+    origin = np.float64(x[0, channel, 0])
     count, mean, m2 = 0.0, 0.0, 0.0
     first, last = runs_of(x.shape, part)
     for run in range(first, last):
@@ -122,7 +122,7 @@ def part_moments(x, channel, part):
             shift = x.dtype.type(shift + s / n)
             s, q = run_sums(x, offset, rows, length, pitch, shift)
         if is_precise(x, q):
-            run_mean, run_m2 = shift - origin + s / n, q - s * s / n
+            run_mean, run_m2 = np.float64(shift) - origin + s / n, q - s * s / n
         else:
             run_mean, run_m2 = centred(x, origin, offset, rows, length, pitch)
         count, mean, m2 = merge(count, mean, m2, n, run_mean, run_m2)
@@ -137,7 +137,7 @@ def merge_parts(x, parts, channel, table, eps):
         count, mean, m2 = merge(
             count, mean, m2, parts[channel, part, 0], parts[channel, part, 1], parts[channel, part, 2]
         )
-    finish(table, channel, float(x[0, channel, 0]), mean, m2 / count, eps)
+    finish(table, channel, np.float64(x[0, channel, 0]), mean, m2 / count, eps)
 
 
 @kernel
@@ -171,7 +171,7 @@ def channel_moments(x, channel, parts, table, eps):
 def normalize_part(x, residual, y, channel, part, table, epilogue):
     """``y = relu((x - mean) * scale + beta + residual)`` for one part of a channel, last run first."""
     m, p, r, _, _ = constants(table, channel, x)
-    lanes = 64 // x.itemsize
+    lanes = BYTES // x.itemsize
     pitch = x.shape[1] * x.shape[2]
     first, last = runs_of(x.shape, part)
     for run in range(last - 1, first - 1, -1):
@@ -187,7 +187,7 @@ def normalize_part(x, residual, y, channel, part, table, epilogue):
 
 @kernel
 def normalize(x, residual, y, table, epilogue):
-    """Normalise with the table's statistics. Parallel over channels and parts; 2e bytes per element."""
+    """Write y. Parallel over channels and parts; 2e bytes per element, 3e with a residual."""
     shares = part_count(x.shape)
     for task in prange(x.shape[1] * shares):
         normalize_part(x, residual, y, task // shares, task % shares, table, epilogue)
@@ -195,7 +195,10 @@ def normalize(x, residual, y, table, epilogue):
 
 @kernel
 def forward_by_channel(x, residual, y, parts, table, eps, epilogue):
-    """Statistics, then output. Parallel over channels; 2e bytes per element where a channel fits L2, else 3e."""
+    """Statistics, then output. Parallel over channels; 2e bytes per element where a channel fits L2, else 3e.
+
+    A residual adds e.
+    """
     for channel in prange(x.shape[1]):
         channel_moments(x, channel, parts, table, eps)
         for part in range(parts.shape[1] - 1, -1, -1):
@@ -211,7 +214,7 @@ def part_gradient_sums(inputs, channel, part, table, mode):
     dy, x, y = inputs
     m, p, r, h, k = constants(table, channel, x)
     zero = splat(x.dtype.type(0))
-    lanes = 64 // x.itemsize
+    lanes = BYTES // x.itemsize
     pitch = x.shape[1] * x.shape[2]
     dbeta, dgamma = 0.0, 0.0
     first, last = runs_of(x.shape, part)
@@ -236,17 +239,20 @@ def part_gradient_sums(inputs, channel, part, table, mode):
 def write_part_gradient(inputs, outputs, channel, part, table, sums, mode):
     """``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))`` for one part, last run first.
 
-    Through running statistics (FROZEN) it is ``gamma * invstd * dy``, and x is not looked at: a NaN there stays there.
+    Written as ``(dy - u) * p + xhat * b + a``, where ``u`` is the rounded mean of dy, and ``a`` what rounding it lost.
+    Through running statistics (FROZEN) it is ``gamma * invstd * dy``; x counts only for ReLU's sign: a NaN stays there.
     """
     dy, x, y = inputs
     dx, dresidual = outputs
     m, p, r, h, k = constants(table, channel, x)
     count = x.shape[0] * x.shape[2]
     scale = table[GAMMA, channel] * table[INVSTD, channel]
-    a = splat(x.dtype.type(-scale * sums[0, channel] / count))
+    mean_dy = x.dtype.type(sums[0, channel] / count)
+    u = splat(mean_dy)
+    a = splat(x.dtype.type(-scale * rounding_lost(sums[0, channel] / count, np.float64(mean_dy), 0.0)))
     b = splat(x.dtype.type(-scale * sums[1, channel] / count))
     zero = splat(x.dtype.type(0))
-    lanes = 64 // x.itemsize
+    lanes = BYTES // x.itemsize
     pitch = x.shape[1] * x.shape[2]
     first, last = runs_of(x.shape, part)
     for run in range(last - 1, first - 1, -1):
@@ -259,7 +265,7 @@ def write_part_gradient(inputs, outputs, channel, part, table, sums, mode):
                 g = let_through(load(dy, i, end - i, zero), d, p, r, y, i, end - i, mode)
                 if mode & FROM_Y:
                     store(dresidual, i, end - i, g)
-                g = g * p if mode & FROZEN else fma(fma(d, h, k), b, fma(g, p, a))
+                g = g * p if mode & FROZEN else fma(g - u, p, fma(fma(d, h, k), b, a))
                 store(dx, i, end - i, g)
                 i += lanes
 
@@ -284,7 +290,10 @@ def add_channels(parts, sums):
 
 @kernel
 def gradient_sums_of_parts(dy, x, y, parts, table, mode):
-    """``parts[channel, part] = sum(dy), sum(dy * xhat)``. Parallel over channels and parts; 2e bytes per element."""
+    """``parts[channel, part] = sum(dy), sum(dy * xhat)``. Parallel over channels and parts; 2e bytes per element.
+
+    ReLU behind a residual adds e, for y.
+    """
     shares = parts.shape[1]
     for task in prange(x.shape[1] * shares):
         channel, part = task // shares, task % shares
@@ -293,7 +302,10 @@ def gradient_sums_of_parts(dy, x, y, parts, table, mode):
 
 @kernel
 def write_gradient(dy, x, y, dx, dresidual, table, sums, mode):
-    """dx (and dresidual) from finished sums. Parallel over channels and parts; 3e bytes per element."""
+    """dx (and dresidual) from finished sums. Parallel over channels and parts; 3e bytes per element.
+
+    ReLU behind a residual adds 2e, for y and dresidual.
+    """
     shares = part_count(x.shape)
     for task in prange(x.shape[1] * shares):
         write_part_gradient((dy, x, y), (dx, dresidual), task // shares, task % shares, table, sums, mode)
@@ -301,7 +313,10 @@ def write_gradient(dy, x, y, dx, dresidual, table, sums, mode):
 
 @kernel
 def backward_by_channel(dy, x, y, dx, dresidual, parts, table, sums, mode):
-    """Sums, then dx. Parallel over channels; 3e bytes per element where a channel of x and dy fits L2, else 5e."""
+    """Sums, then dx. Parallel over channels; 3e bytes per element where a channel of x and dy fits L2, else 5e.
+
+    ReLU behind a residual adds 2e where they fit, else 3e.
+    """
     for channel in prange(x.shape[1]):
         for part in range(parts.shape[1]):
             parts[channel, part, 0], parts[channel, part, 1] = part_gradient_sums(

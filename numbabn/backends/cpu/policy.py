@@ -19,7 +19,7 @@ ROWS_RUN = 128
 """Rows summed before they are merged in float64, which costs as much as 10 to 20 rows."""
 
 ROWS_PART = 65_536
-"""Elements per task, as for planes."""
+"""Least elements per task; a tile of full width takes twice that."""
 
 ROWS_BLOCK = 8
 """Rows walked side by side, so that per-lane values are loaded once for all of them."""

@@ -10,15 +10,16 @@ incomplete: it is a part of its own.
 import numpy as np
 from numba import prange
 
-from ...jit import device, kernel, shared
+from ...jit import device, kernel, serial, shared
 from ..host import BETA, GAMMA, INVSTD, MEAN, REST
 from .epilogue import FROM_Y, FROZEN, add_and_clip, let_through
-from .moments import cancels, centred, finish, is_precise, merge
+from .moments import cancels, centred, finish, is_precise, merge, rounding_lost, subtract_product
 from .policy import ROWS_BLOCK, ROWS_LANES, ROWS_PART, ROWS_RUN, ROWS_TILE
-from .simd import fma, load, splat, store
+from .simd import BYTES, fma, load, splat, store
 
-M, P, R, H, K, A, B = range(7)
-"""Rows of the per-lane constants: ``d = x - M``, ``y = d P + R``, ``xhat = d H + K``, ``dx = dy P + xhat B + A``."""
+M, P, R, H, K, U, A, B = range(8)
+"""Rows of the per-lane constants:
+``d = x - M``, ``y = d * P + R``, ``xhat = d * H + K``, ``dx = (dy - U) * P + xhat * B + A``."""
 
 
 @shared
@@ -29,6 +30,12 @@ def row_width(shape):
 
 
 @shared
+def part_rows(width):
+    """Rows of a part."""
+    return max(ROWS_RUN, ROWS_PART // min(width, ROWS_TILE))
+
+
+@shared
 def grid(shape):
     """Numbers of parts and of tiles."""
     width = row_width(shape)
@@ -36,12 +43,6 @@ def grid(shape):
     rows = part_rows(width)
     whole = total // width
     return (whole + rows - 1) // rows + (1 if total % width else 0), (width + ROWS_TILE - 1) // ROWS_TILE
-
-
-@shared
-def part_rows(width):
-    """Rows of a part."""
-    return max(ROWS_RUN, ROWS_PART // min(width, ROWS_TILE))
 
 
 @device
@@ -63,7 +64,7 @@ def extent(shape, part, tile):
 @device
 def run_sums(x, first, last, width, low, high, shift, sums):
     """``sums[:, lane - low]``: sums of ``x - shift`` and of its square over rows ``first`` to ``last``."""
-    lanes = 64 // x.itemsize
+    lanes = BYTES // x.itemsize
     tile = sums.shape[1]
     zero = splat(x.dtype.type(0))
     for j in range(0, high - low, lanes):
@@ -89,7 +90,7 @@ def count_cancelling(sums, n, lanes):
     """Number of lanes whose sums need a better shift."""
     bad = 0
     for j in range(lanes):
-        bad += cancels(float(sums[0, j]), float(sums[1, j]), n)
+        bad += cancels(np.float64(sums[0, j]), np.float64(sums[1, j]), n)
     return bad
 
 
@@ -125,10 +126,10 @@ def part_moments(x, origins, part, tile, means, m2s):
             move_shift(shift, sums, n, lanes)
             run_sums(x, start, stop, width, low, high, shift, sums)
         for j in range(lanes):
-            s, q = float(sums[0, j]), float(sums[1, j])
-            origin = float(origins[low + j])
+            s, q = np.float64(sums[0, j]), np.float64(sums[1, j])
+            origin = np.float64(origins[low + j])
             if is_precise(x, q) and not cancels(s, q, n):
-                mean, m2 = shift[j] - origin + s / n, q - s * s / n
+                mean, m2 = np.float64(shift[j]) - origin + s / n, q - s * s / n
             else:
                 mean, m2 = centred(x, origin, start * width + low + j, stop - start, 1, width)
             if count > 0:
@@ -160,13 +161,13 @@ def merge_channels(x, means, m2s, table, eps):
             for lane in range(channel * inner, width, channels * inner):
                 for i in range(lane, min(lane + inner, filled)):
                     count, mean, m2 = merge(count, mean, m2, n, means[part, i], m2s[part, i])
-        finish(table, channel, float(x[0, channel, 0]), mean, m2 / count, eps)
+        finish(table, channel, np.float64(x[0, channel, 0]), mean, m2 / count, eps)
 
 
 # Forward ------------------------------------------------------------------------------------------------------------
 
 
-@device
+@serial
 def set_constants(table, shape, lanes):
     """Per-lane constants of a walk; what rounding the mean to the data's dtype lost goes into R and K."""
     for lane in range(row_width(shape)):
@@ -174,33 +175,19 @@ def set_constants(table, shape, lanes):
         mean, invstd = table[MEAN, channel], table[INVSTD, channel]
         scale = table[GAMMA, channel] * invstd
         lanes[M, lane] = mean
-        lost = mean - lanes[M, lane] + table[REST, channel]
+        missing = rounding_lost(mean, np.float64(lanes[M, lane]), table[REST, channel])
         lanes[P, lane] = scale
-        lanes[R, lane] = table[BETA, channel] - lost * scale
+        lanes[R, lane] = subtract_product(table[BETA, channel], missing, scale)
         lanes[H, lane] = invstd
-        lanes[K, lane] = -lost * invstd
-
-
-@kernel
-def forward_constants(table, x, lanes):
-    """The constants that both directions need. Serial: a few values per lane."""
-    set_constants(table, x.shape, lanes)
-
-
-@kernel
-def normalize_lanes(x, residual, y, lanes, epilogue):
-    """``y = relu((x - mean) * scale + beta + residual)``. Parallel over parts and tiles; 2e bytes per element."""
-    parts, tiles = grid(x.shape)
-    for task in prange(parts * tiles):
-        normalize_part(x, residual, y, parts - 1 - task // tiles, task % tiles, lanes, epilogue)
+        lanes[K, lane] = subtract_product(0.0, missing, invstd)
 
 
 @device
 def normalize_part(x, residual, y, part, tile, lanes, epilogue):
-    """One task, last rows first."""
+    """``y = relu((x - mean) * scale + beta + residual)`` for one task, last rows first."""
     width = row_width(x.shape)
     first, last, low, high = extent(x.shape, part, tile)
-    size, pitch = 64 // x.itemsize, lanes.shape[1]
+    size, pitch = BYTES // x.itemsize, lanes.shape[1]
     zero = splat(x.dtype.type(0))
     blocks = (last - first + ROWS_BLOCK - 1) // ROWS_BLOCK
     for block in range(blocks - 1, -1, -1):
@@ -216,6 +203,14 @@ def normalize_part(x, residual, y, part, tile, lanes, epilogue):
                 i += width
 
 
+@kernel
+def normalize_lanes(x, residual, y, lanes, epilogue):
+    """Write y. Parallel over parts and tiles; 2e bytes per element, 3e with a residual."""
+    parts, tiles = grid(x.shape)
+    for task in prange(parts * tiles):
+        normalize_part(x, residual, y, parts - 1 - task // tiles, task % tiles, lanes, epilogue)
+
+
 # Backward -----------------------------------------------------------------------------------------------------------
 
 
@@ -225,7 +220,7 @@ def part_gradient_sums(inputs, part, tile, lanes, partial, mode):
     dy, x, y = inputs
     width = row_width(x.shape)
     first, last, low, high = extent(x.shape, part, tile)
-    size, pitch = 64 // x.itemsize, lanes.shape[1]
+    size, pitch = BYTES // x.itemsize, lanes.shape[1]
     zero = splat(x.dtype.type(0))
     sums = np.empty((2, ROWS_TILE), x.dtype)
     for j in range(low, high):
@@ -260,7 +255,10 @@ def part_gradient_sums(inputs, part, tile, lanes, partial, mode):
 
 @kernel
 def gradient_sums_of_parts(dy, x, y, lanes, partial, mode):
-    """Sums of every part and lane. Parallel over parts and tiles; 2e bytes per element."""
+    """Sums of every part and lane. Parallel over parts and tiles; 2e bytes per element.
+
+    ReLU behind a residual adds e, for y.
+    """
     parts, tiles = grid(x.shape)
     for task in prange(parts * tiles):
         part_gradient_sums((dy, x, y), task // tiles, task % tiles, lanes, partial[task // tiles], mode)
@@ -284,14 +282,15 @@ def add_channels(x, partial, sums):
         sums[1, channel] = dgamma
 
 
-@kernel
-def backward_constants(sums, table, x, lanes):
-    """What only the second walk needs: ``A = -scale * mean(dy)``, ``B = -scale * mean(dy * xhat)``. Serial."""
-    count = x.shape[0] * x.shape[2]
-    for lane in range(row_width(x.shape)):
-        channel = lane // x.shape[2] % x.shape[1]
+@serial
+def set_gradient_constants(sums, table, shape, lanes):
+    """What only the second walk needs: ``A = -scale * mean(dy)``, ``B = -scale * mean(dy * xhat)``."""
+    count = shape[0] * shape[2]
+    for lane in range(row_width(shape)):
+        channel = lane // shape[2] % shape[1]
         scale = table[GAMMA, channel] * table[INVSTD, channel]
-        lanes[A, lane] = -scale * sums[0, channel] / count
+        lanes[U, lane] = sums[0, channel] / count
+        lanes[A, lane] = -scale * rounding_lost(sums[0, channel] / count, np.float64(lanes[U, lane]), 0.0)
         lanes[B, lane] = -scale * sums[1, channel] / count
 
 
@@ -299,13 +298,13 @@ def backward_constants(sums, table, x, lanes):
 def write_part_gradient(inputs, outputs, part, tile, lanes, mode):
     """``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))`` for one task, last rows first.
 
-    Through running statistics (FROZEN) it is ``gamma * invstd * dy``, and x is not looked at: a NaN there stays there.
+    Through running statistics (FROZEN) it is ``gamma * invstd * dy``; x counts only for ReLU's sign: a NaN stays there.
     """
     dy, x, y = inputs
     dx, dresidual = outputs
     width = row_width(x.shape)
     first, last, low, high = extent(x.shape, part, tile)
-    size, pitch = 64 // x.itemsize, lanes.shape[1]
+    size, pitch = BYTES // x.itemsize, lanes.shape[1]
     zero = splat(x.dtype.type(0))
     blocks = (last - first + ROWS_BLOCK - 1) // ROWS_BLOCK
     for block in range(blocks - 1, -1, -1):
@@ -316,6 +315,7 @@ def write_part_gradient(inputs, outputs, part, tile, lanes, mode):
             r = load(lanes, R * pitch + j, size, zero)
             h = load(lanes, H * pitch + j, size, zero)
             k = load(lanes, K * pitch + j, size, zero)
+            u = load(lanes, U * pitch + j, size, zero)
             a = load(lanes, A * pitch + j, size, zero)
             b = load(lanes, B * pitch + j, size, zero)
             i = top * width + j
@@ -324,14 +324,17 @@ def write_part_gradient(inputs, outputs, part, tile, lanes, mode):
                 g = let_through(load(dy, i, high - j, zero), d, p, r, y, i, high - j, mode)
                 if mode & FROM_Y:
                     store(dresidual, i, high - j, g)
-                g = g * p if mode & FROZEN else fma(fma(d, h, k), b, fma(g, p, a))
+                g = g * p if mode & FROZEN else fma(g - u, p, fma(fma(d, h, k), b, a))
                 store(dx, i, high - j, g)
                 i += width
 
 
 @kernel
 def write_gradient(dy, x, y, dx, dresidual, lanes, mode):
-    """dx (and dresidual) from finished sums. Parallel over parts and tiles; 3e bytes per element."""
+    """dx (and dresidual) from finished sums. Parallel over parts and tiles; 3e bytes per element.
+
+    ReLU behind a residual adds 2e, for y and dresidual.
+    """
     parts, tiles = grid(x.shape)
     for task in prange(parts * tiles):
         write_part_gradient((dy, x, y), (dx, dresidual), parts - 1 - task // tiles, task % tiles, lanes, mode)
@@ -351,7 +354,7 @@ def statistics(x, table, eps):
 
 
 def forward_training(x, residual, y, table, eps, epilogue):
-    """Fill the table's statistics and write y."""
+    """Fill the table's statistics and write y: 3e bytes per element in all."""
     statistics(x, table, eps)
     normalize(x, residual, y, table, epilogue)
 
@@ -362,19 +365,19 @@ def normalize(x, residual, y, table, epilogue):
 
 
 def backward(dy, x, y, dx, dresidual, table, mode):
-    """Write dx (and dresidual); return dbeta, dgamma."""
+    """Write dx (and dresidual), 5e bytes per element in all; return dbeta, dgamma."""
     lanes = _constants(x, table)
     partial = np.empty((grid(x.shape)[0], 2, row_width(x.shape)))
     sums = np.empty((2, x.shape[1]))
     gradient_sums_of_parts(dy, x, y, lanes, partial, mode)
     add_channels(x, partial, sums)
-    backward_constants(sums, table, x, lanes)
+    set_gradient_constants(sums, table, x.shape, lanes)
     write_gradient(dy, x, y, dx, dresidual, lanes, mode)
     return sums
 
 
 def _constants(x, table):
     """Per-lane constants, the lanes padded to whole vectors."""
-    lanes = np.empty((7, -(-row_width(x.shape) // 16) * 16), x.dtype)
-    forward_constants(table, x, lanes)
+    lanes = np.empty((8, -(-row_width(x.shape) // 16) * 16), x.dtype)
+    set_constants(table, x.shape, lanes)
     return lanes
