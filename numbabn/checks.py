@@ -79,6 +79,8 @@ def channel_axis(axis, ndim: int) -> int:
     """``axis`` counted from the front."""
     if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
         raise TypeError(f"axis is {axis!r}; expected an integer")
+    if ndim == 0:
+        raise ValueError("x has no dimensions; expected at least one, for the channels")
     if not -ndim <= axis < ndim:
         raise ValueError(f"axis is {axis}, but x has {ndim} dimensions; expected {-ndim} to {ndim - 1}")
     return int(axis) % ndim

@@ -282,6 +282,8 @@ class _Settings(NamedTuple):
 
     def checked(self):
         """The same, as Python's own types."""
+        if not isinstance(self.training, (bool, np.bool_)):
+            raise TypeError(f"training is {self.training!r}; expected True or False")
         if self.activation is not None and not (isinstance(self.activation, str) and self.activation == "relu"):
             raise ValueError(f"activation is {self.activation!r}; expected None or 'relu'")
         return self._replace(

@@ -18,8 +18,8 @@ def warmup(dtypes=("float32",), layouts=("NCHW", "NHWC")):
 
     Parameters
     ----------
-    dtypes : iterable of {"float32", "float64"}
-    layouts : iterable of {"NCHW", "NHWC"}
+    dtypes : {"float32", "float64"} or several of them
+    layouts : {"NCHW", "NHWC"} or both
         ``"NCHW"`` stands for all arrays with values behind the channel axis, ``"NHWC"`` for all with channels last,
         (N, C) among them.
 
@@ -33,7 +33,7 @@ def warmup(dtypes=("float32",), layouts=("NCHW", "NHWC")):
     >>> import numbabn as nbn
     >>> nbn.warmup(layouts=["NHWC"])  # some seconds the first time on a machine
     """
-    dtypes, layouts = list(dtypes), list(layouts)
+    dtypes, layouts = ([value] if isinstance(value, str) else list(value) for value in (dtypes, layouts))
     for dtype in dtypes:
         if dtype not in FLOATS:
             raise ValueError(f"dtypes has {dtype!r}; expected 'float32' or 'float64'")

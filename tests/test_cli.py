@@ -1,6 +1,7 @@
 """The command line, called in this process."""
 
 import functools
+import os
 import re
 import signal
 import subprocess
@@ -12,8 +13,9 @@ import pytest
 from training_helpers import without_times
 
 import numbabn
+from numbabn import cli
 from numbabn.cli import main
-from numbabn.training import Dataset, checkpoint, digits, loop, recipe
+from numbabn.training import Dataset, checkpoint, compare, digits, loop, recipe
 
 TRAIN = ["train", "--no-progress", "--epochs", "2", "--batch-size", "10"]
 
@@ -30,6 +32,7 @@ def here(tmp_path, monkeypatch):
     """Each test in an empty folder, and with fewer images."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recipe, "digits", some_digits)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # as train does, but for the test alone
     return tmp_path
 
 
@@ -79,14 +82,57 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"numbabn {numbabn.__version__}\n"
 
 
-def test_info_tells_versions_threads_backends_and_cache(capsys):
+def run_with_backend(name, *argv):
+    """Run the command in a process in which NUMBABN_BACKEND is set."""
+    root = Path(numbabn.__file__).parents[1]
+    environment = os.environ | {"NUMBABN_BACKEND": name, "PYTHONPATH": str(root)}
+    return subprocess.run([sys.executable, "-m", "numbabn", *argv], env=environment, capture_output=True, text=True)
+
+
+def rows(shown):
+    """Labels and values that info prints."""
+    return {line[:18].rstrip(): line[18:] for line in shown.splitlines()}
+
+
+def test_info_tells_versions_threads_cache_and_backends(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "ENVIRONMENT", None)
     assert main(["info"]) == 0
-    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    for name in ("numbabn", "python", "numba", "llvmlite", "numpy", "scipy"):
+    shown = rows(capsys.readouterr().out)
+    versions = ["numbabn", "python", "numba", "llvmlite", "numpy", "scipy"]
+    backends = ["backend cpu", "backend cuda", "backend reference", "backend in use"]
+    assert list(shown) == [*versions, "threads", "threading layer", "kernel cache", *backends]
+    for name in versions:
         assert re.match(r"\d+\.\d+", shown[name])
-    lines = " ".join(f"{name} {value}" for name, value in shown.items())
-    for words in ("threads", "threading layer", "kernel cache", "backend cpu", "backend cuda", "backend reference"):
-        assert words.split()[0] in lines
+    assert re.fullmatch(r"\d+ of \d+ logical CPUs", shown["threads"])
+    assert shown["threading layer"] in ("omp", "tbb", "workqueue")
+    folders = shown["kernel cache"].split(", ")
+    assert len(set(folders)) == 2  # of the batch-norm kernels and of the layers
+    assert all(Path(folder).is_absolute() for folder in folders)
+    assert shown["backend cpu"].startswith("available: ")
+    assert shown["backend cuda"].startswith(("not available: not installed", "not available: no device"))
+    assert shown["backend in use"] == "chosen by the array's place: cpu for NumPy arrays"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("reference", "reference, set by NUMBABN_BACKEND"),
+        ("gpu", "none: NUMBABN_BACKEND is 'gpu'; expected one of"),
+        ("cuda", "none: backend 'cuda' cannot be used: "),
+    ],
+)
+def test_info_tells_the_backend_that_the_environment_sets(name, words):
+    result = run_with_backend(name, "info")
+    assert result.returncode == 0
+    assert rows(result.stdout)["backend in use"].startswith(words)
+
+
+@pytest.mark.parametrize(("name", "code"), [("gpu", 2), ("cuda", 1)])
+def test_a_wrong_backend_in_the_environment_is_one_line(here, name, code):
+    result = run_with_backend(name, "train")
+    assert result.returncode == code
+    assert re.fullmatch(r"numbabn: error: (NUMBABN_BACKEND is 'gpu'|backend 'cuda' cannot be used).*\n", result.stderr)
+    assert list(here.iterdir()) == []
 
 
 def test_warmup_compiles(capsys, monkeypatch):
@@ -138,10 +184,10 @@ def test_resume_takes_the_newest_run_by_default(here):
 def test_compare_prints_a_table_and_a_sentence(capsys, here):
     assert main([*TRAIN, "--compare", "--out", "both"]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"98% reached after", shown)
-    assert re.search(r"In this run batch norm was (better|as good|worse) .* sooner", shown)
-    assert (here / "both" / "curves.png").exists()
     folders = ["both/with-batch-norm", "both/without-batch-norm"]
+    histories = [checkpoint.load_place(f"{folder}/last.npz").history for folder in folders]
+    assert f"\n{compare.table(*histories)}\n\n{compare.verdict(*histories)}\n" in shown
+    assert (here / "both" / "curves.png").exists()
     running = [any("running_var" in name for name in final_weights(folder)) for folder in folders]
     assert running == [True, False]
     settings = [checkpoint.load_place(f"{folder}/last.npz").config for folder in folders]
@@ -158,6 +204,16 @@ def test_a_comparison_is_resumed_in_either_run(monkeypatch, batches):
     assert main(["train", "--no-progress", "--resume", "--out", "parts"]) == 0
     for name in ("with-batch-norm", "without-batch-norm"):
         assert_same_end(f"whole/{name}", f"parts/{name}")
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_without_spinning_unless_told_to(monkeypatch, before, after):
+    if before:
+        monkeypatch.setenv("OMP_WAIT_POLICY", before)
+    else:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert main(TRAIN) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == after
 
 
 @pytest.mark.parametrize("name", ["reference", "cpu"])

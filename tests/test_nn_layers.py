@@ -1,10 +1,12 @@
 """What each layer computes, in which memory, and what state it keeps."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from numbabn import nn
+from numbabn import layout, nn
 
 
 def normal(*shape, seed=0, dtype=np.float64):
@@ -193,6 +195,32 @@ def test_memory_is_reused_and_batches_may_shrink(make, order):
         for kept, new in zip(first, again, strict=True):
             assert kept.ctypes.data == new.ctypes.data
     assert run(part)[0].shape[0] == 2
+
+
+@pytest.mark.parametrize("shape", [(300, 20), (6, 5, 4, 7)])
+@pytest.mark.parametrize("make", [lambda n: nn.BatchNorm(n), lambda n: nn.ReLU(), lambda n: nn.Dropout(0.5)])
+def test_any_memory_order_is_kept_and_its_memory_reused(make, shape):
+    for order in permutations(range(len(shape))):
+        x = normal(*(shape[axis] for axis in order), dtype=np.float32).transpose(np.argsort(order))
+        layer, dy = make(shape[1]), np.flip(x)
+        first = [(y.ctypes.data, y.strides) for y in (layer.forward(x, training=True), layer.backward(dy))]
+        again = layer.forward(x + 1, training=True), layer.backward(dy)
+        assert first == [(y.ctypes.data, y.strides) for y in again]
+        assert {strides for _, strides in first} == {x.strides}
+        assert not np.shares_memory(*again)
+
+
+def test_batch_norm_copies_no_memory_order(monkeypatch):
+    def refuse(self, array):
+        assert self.fits(array)
+        return of(self, array)
+
+    of = layout.View.of
+    monkeypatch.setattr(layout.View, "of", refuse)
+    for order in permutations(range(4)):
+        x = normal(4, 5, 6, 7).transpose(order)
+        layer = nn.Residual(nn.BatchNorm(x.shape[1], dtype=np.float64))
+        layer.backward(layer.forward(x, training=True))
 
 
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)

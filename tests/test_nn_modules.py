@@ -85,6 +85,22 @@ def test_two_rectifiers_in_a_row():
     np.testing.assert_array_equal(net.backward(dy), alone.backward(dy))
 
 
+def test_a_sequential_without_layers_passes_x_on_but_takes_no_options():
+    empty, x = nn.Sequential(), normal(4, 3)
+    assert empty.forward(x, training=True) is x
+    assert empty.backward(x) is x
+    with pytest.raises(TypeError, match="residual given to a Sequential without layers"):
+        empty.forward(x, training=True, residual=x)
+    block = nn.Residual(empty)
+    np.testing.assert_array_equal(block.forward(x, training=True), np.maximum(2 * x, 0))
+
+
+@pytest.mark.parametrize("base", [nn.Module, nn.Optimizer])
+def test_a_base_class_is_not_for_use(base):
+    with pytest.raises(TypeError, match="abstract"):
+        base()
+
+
 def test_gradient_by_the_input_can_be_left_out(monkeypatch):
     from numbabn.nn import products
 

@@ -170,7 +170,7 @@ def test_schedules():
     falling = nn.step_schedule([20, 10])
     assert [falling(step) for step in (0, 9, 10, 19, 20)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
     assert nn.step_schedule([])(100) == 1
-    warm = nn.warmup(5, cosine)
+    warm = nn.warmup_schedule(5, cosine)
     assert [warm(0), warm(3), warm(4), warm(5)] == pytest.approx([0.2, 0.8 * cosine(3), cosine(4), cosine(5)])
 
 
@@ -194,7 +194,7 @@ def test_schedules():
         lambda: nn.cosine_schedule(10, final=2),
         lambda: nn.step_schedule([-1]),
         lambda: nn.step_schedule([1], gamma=-1),
-        lambda: nn.warmup(0, nn.cosine_schedule(3)),
+        lambda: nn.warmup_schedule(0, nn.cosine_schedule(3)),
     ],
 )
 def test_values_that_make_no_sense(make):

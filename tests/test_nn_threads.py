@@ -1,7 +1,11 @@
 """Results are bitwise the same for any number of threads, and BLAS gets its own back."""
 
+import ctypes
 import subprocess
 import sys
+
+import pytest
+import scipy
 
 from numbabn.nn import blas
 
@@ -46,14 +50,20 @@ def test_blas_gets_its_threads_back(monkeypatch):
     assert threads == [6, 1, 6]
 
 
-def test_blas_under_numba_is_the_one_that_is_set():
+def test_the_controls_found_are_those_of_openblas():
+    name = scipy.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
+    if "openblas" not in name:
+        pytest.skip(f"SciPy's BLAS is {name}, not OpenBLAS")
     get, set_ = blas._controls()
+    assert isinstance(get, ctypes._CFuncPtr)
+    assert isinstance(set_, ctypes._CFuncPtr)
     before = get()
     try:
-        set_(1)
-        assert get() == 1
+        set_(3)
+        assert get() == 3
         with blas.one_thread:
             assert get() == 1
+        assert get() == 3
     finally:
         set_(before)
     assert get() == before

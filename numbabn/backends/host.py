@@ -52,7 +52,8 @@ def inference_table(channels, gamma, beta, running, eps):
     table[MEAN] = running.mean
     table[REST] = 0.0
     table[VAR] = running.var
-    table[INVSTD] = 1.0 / np.sqrt(table[VAR] + eps)
+    with np.errstate(all="ignore"):  # a variance that is no number, or 0 with eps 0, is its own channel's matter
+        table[INVSTD] = 1.0 / np.sqrt(table[VAR] + eps)
     return table
 
 

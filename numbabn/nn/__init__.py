@@ -29,7 +29,7 @@ from .module import Module, Parameter
 from .norm import BatchNorm
 from .optim import SGD, AdamW, Optimizer
 from .pool import GlobalAvgPool2d, MaxPool2d
-from .schedule import cosine_schedule, step_schedule, warmup
+from .schedule import cosine_schedule, step_schedule, warmup_schedule
 
 __all__ = [
     "SGD",
@@ -52,5 +52,5 @@ __all__ = [
     "cosine_schedule",
     "he_normal",
     "step_schedule",
-    "warmup",
+    "warmup_schedule",
 ]

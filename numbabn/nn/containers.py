@@ -43,6 +43,8 @@ class Sequential(Module):
 
     def forward(self, x: np.ndarray, *, training: bool, **last) -> np.ndarray:
         """Run the layers in order; ``last`` is for the last one (a BatchNorm that is to add a residual)."""
+        if last and not self._steps:
+            raise TypeError(f"{', '.join(last)} given to a Sequential without layers; expected one that takes them")
         for layer, options in self._steps[:-1]:
             x = layer.forward(x, training=training, **options)
         for layer, options in self._steps[-1:]:

@@ -35,7 +35,8 @@ class Conv2d(Module):
     Examples
     --------
     >>> import numpy as np
-    >>> conv = Conv2d(3, 8, 3, stride=2, padding=1, rng=0)
+    >>> from numbabn import nn
+    >>> conv = nn.Conv2d(3, 8, 3, stride=2, padding=1, rng=0)
     >>> conv.forward(np.ones((4, 3, 32, 32), np.float32), training=True).shape
     (4, 8, 16, 16)
     """

@@ -29,7 +29,8 @@ def he_normal(shape: tuple[int, ...], rng=None, dtype=np.float32) -> np.ndarray:
 
     Examples
     --------
-    >>> weight = he_normal((100, 50), rng=0)
+    >>> from numbabn import nn
+    >>> weight = nn.he_normal((100, 50), rng=0)
     >>> round(float(weight.std()), 2)  # sqrt(2 / 50) = 0.2
     0.2
     """

@@ -29,7 +29,9 @@ class Linear(Module):
 
     Examples
     --------
-    >>> linear = Linear(2, 1, rng=0)
+    >>> import numpy as np
+    >>> from numbabn import nn
+    >>> linear = nn.Linear(2, 1, rng=0)
     >>> linear.load_state_dict({"weight": np.float32([[2, 3]]), "bias": np.float32([1])})
     >>> linear.forward(np.float32([[1, 0], [0, 1]]), training=False)
     array([[3.],
@@ -67,7 +69,18 @@ class Linear(Module):
 
 
 class ReLU(Module):
-    """``max(x, 0)``; NaN stays NaN. Right behind a BatchNorm in a Sequential it costs nothing: the two are fused."""
+    """``max(x, 0)``; NaN stays NaN. Right behind a BatchNorm in a Sequential it costs nothing: the two are fused.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numbabn import nn
+    >>> relu = nn.ReLU()
+    >>> relu.forward(np.array([-1.0, 0.0, 2.0]), training=True)
+    array([0., 0., 2.])
+    >>> relu.backward(np.array([5.0, 6.0, 7.0]))
+    array([0., 0., 7.])
+    """
 
     def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
         """Rectify x, of any shape."""
@@ -91,7 +104,16 @@ def rectifier_gradient(dy: np.ndarray, y: np.ndarray, buffers: Buffers) -> np.nd
 
 
 class Flatten(Module):
-    """(N, C, H, W) to (N, C * H * W), in this order whatever the memory order; any shape to (N, rest)."""
+    """(N, C, H, W) to (N, C * H * W), in this order whatever the memory order; any shape to (N, rest).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numbabn import nn
+    >>> nn.Flatten().forward(np.arange(8.0).reshape(2, 2, 1, 2), training=True)
+    array([[0., 1., 2., 3.],
+           [4., 5., 6., 7.]])
+    """
 
     def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
         """Flatten x, with at least one axis; a view where x is in C order."""
@@ -122,7 +144,9 @@ class Dropout(Module):
 
     Examples
     --------
-    >>> Dropout(0.5, seed=1).forward(np.ones(8, np.float32), training=True)
+    >>> import numpy as np
+    >>> from numbabn import nn
+    >>> nn.Dropout(0.5, seed=1).forward(np.ones(8, np.float32), training=True)
     array([0., 2., 2., 2., 0., 0., 2., 2.], dtype=float32)
     """
 

@@ -16,7 +16,9 @@ class CrossEntropy:
 
     Examples
     --------
-    >>> loss = CrossEntropy()
+    >>> import numpy as np
+    >>> from numbabn import nn
+    >>> loss = nn.CrossEntropy()
     >>> loss.forward(np.array([[0.0, 0.0]]), np.array([1]))  # log(2)
     0.6931471805599453
     >>> loss.backward()

@@ -1,12 +1,14 @@
 """Memory that layers keep, and the order of images in it.
 
 Layers see images as (N, C, H, W). In memory, convolutions write (N, H, W, C) and present it transposed; the layers
-that follow keep the order they are given.
+that follow keep the order they are given, whatever it is.
 """
 
 from math import prod
 
 import numpy as np
+
+from .. import layout
 
 
 class Buffers:
@@ -16,6 +18,8 @@ class Buffers:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from numbabn.nn.memory import Buffers
     >>> buffers = Buffers()
     >>> full = buffers.take("y", (64, 10), np.float32)
     >>> rest = buffers.take("y", (29, 10), np.float32)
@@ -35,11 +39,15 @@ class Buffers:
         return kept[:size].reshape(shape)
 
     def like(self, name: str, x: np.ndarray, dtype=None) -> np.ndarray:
-        """An array of the shape and memory order of ``x``, and of its dtype unless another is given."""
+        """An array of the shape and memory order of ``x``, and of its dtype unless another is given.
+
+        The order is kept where ``x`` lies in memory without gaps; else it is C order.
+        """
         dtype = x.dtype if dtype is None else dtype
-        if not is_channels_last(x):
-            return self.take(name, x.shape, dtype)
-        return np.moveaxis(self.take(name, np.moveaxis(x, 1, -1).shape, dtype), -1, 1)
+        if x.ndim == 0:
+            return self.take(name, (), dtype)
+        view = layout.view(x, 0)
+        return view.back(self.take(name, view.canonical, dtype))
 
     def channels_last(self, name: str, x: np.ndarray) -> np.ndarray:
         """Images (N, C, H, W) as contiguous (N, H, W, C): a view where they lie so in memory, else a copy."""
@@ -52,8 +60,3 @@ class Buffers:
         copy = self.take(name, x.shape, x.dtype)
         np.copyto(copy, x)
         return copy
-
-
-def is_channels_last(x: np.ndarray) -> bool:
-    """Whether an array presented with its channels on axis 1 has them last in memory."""
-    return x.ndim > 2 and not x.flags.c_contiguous and np.moveaxis(x, 1, -1).flags.c_contiguous

@@ -27,7 +27,9 @@ class SmallCNN(Sequential):
 
     Examples
     --------
-    >>> model = SmallCNN(classes=3)
+    >>> import numpy as np
+    >>> from numbabn import nn
+    >>> model = nn.SmallCNN(classes=3)
     >>> model.forward(np.ones((2, 1, 8, 8), np.float32), training=False).shape
     (2, 3)
     """

@@ -1,5 +1,6 @@
 """What every layer and model is: a module, with parameters, buffers and modules inside it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +41,7 @@ class Parameter:
         return self.grad
 
 
-class Module:
+class Module(ABC):
     """Base class of layers and models.
 
     A subclass writes ``forward`` and ``backward``, and calls ``super().__init__()``. Attributes that are a
@@ -49,6 +50,14 @@ class Module:
 
     Layers keep their outputs' memory: what ``forward`` and ``backward`` return stays valid until the next call of the
     same method. They also refer to their input until then, so that must not be overwritten before ``backward``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        By the layers of this package, their ``forward`` and ``backward``: for settings, shapes and dtypes that do not
+        fit, naming the argument, before anything is written.
+    RuntimeError
+        By ``backward`` before any ``forward``.
     """
 
     buffer_names: tuple[str, ...] = ()
@@ -57,16 +66,16 @@ class Module:
         self._buffers = Buffers()
         self._saved: Any = None
 
+    @abstractmethod
     def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
         """The module's output; ``training`` says whether to use batch statistics, drop out and the like."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
         """Gradient by the last ``forward``'s input, given that by its output; fills the parameters' ``grad``.
 
         With ``need_dx=False`` the result is not wanted: a module may save its work and return None.
         """
-        raise NotImplementedError
 
     def children(self) -> dict[str, "Module"]:
         """The modules directly inside this one, by name."""

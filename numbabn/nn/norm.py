@@ -42,7 +42,9 @@ class BatchNorm(Module):
 
     Examples
     --------
-    >>> norm = BatchNorm(2, dtype=np.float64)
+    >>> import numpy as np
+    >>> from numbabn import nn
+    >>> norm = nn.BatchNorm(2, dtype=np.float64)
     >>> norm.forward(np.array([[1.0, 10.0], [3.0, 30.0]]), training=True).round(3)
     array([[-1., -1.],
            [ 1.,  1.]])
@@ -69,6 +71,7 @@ class BatchNorm(Module):
         self.running_var = np.ones(num_features, dtype) if track_running_stats else None
         self.num_batches_tracked = np.zeros((), np.int64) if track_running_stats else None
         self.dresidual = None
+        self._x = None
 
     def forward(self, x: np.ndarray, *, training: bool, activation=None, residual=None) -> np.ndarray:
         """Normalise x, then add ``residual`` (like x) and apply ``activation`` (None or "relu") in the same pass."""

@@ -1,5 +1,6 @@
 """Optimisers: they change parameters in place, by the gradients that the last backward pass left in them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from math import sqrt
 
@@ -9,7 +10,7 @@ from . import checks
 from .module import KINDS, Module, Parameter, copy_state
 
 
-class Optimizer:
+class Optimizer(ABC):
     """What optimisers have in common: named parameters, a rate, weight decay, and a state that can be saved.
 
     Attributes
@@ -33,6 +34,10 @@ class Optimizer:
     def lr(self, value: float):
         self._lr = checks.number("lr", value, 0, np.inf)
 
+    def settings(self) -> dict:
+        """What a step depends on beside the rate and the state: plain numbers and lists, to be saved and compared."""
+        return {"weight_decay": self.weight_decay, "exclude": sorted(self.exclude)}
+
     def step(self) -> None:
         """Change every parameter that has a gradient."""
         for name, parameter in self.parameters.items():
@@ -40,17 +45,17 @@ class Optimizer:
                 decay = 0.0 if parameter.kind in self.exclude else self.weight_decay
                 self._update(name, parameter.value, parameter.grad, decay)
 
+    @abstractmethod
     def _update(self, name, value, grad, decay):
         """Change one parameter's value."""
-        raise NotImplementedError
 
     def _zeros(self):
         """An array like each parameter's value."""
         return {name: np.zeros_like(parameter.value) for name, parameter in self.parameters.items()}
 
+    @abstractmethod
     def _state(self) -> dict[str, np.ndarray]:
         """The arrays that the next step depends on, beside the parameters."""
-        raise NotImplementedError
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of the arrays that the next step depends on, by dotted names."""
@@ -90,9 +95,11 @@ class SGD(Optimizer):
 
     Examples
     --------
-    >>> weight = Parameter(np.array([1.0]), "weight")
+    >>> import numpy as np
+    >>> from numbabn import nn
+    >>> weight = nn.Parameter(np.array([1.0]), "weight")
     >>> weight.grad = np.array([2.0])
-    >>> sgd = SGD([weight], lr=0.1, momentum=0.5)
+    >>> sgd = nn.SGD([weight], lr=0.1, momentum=0.5)
     >>> sgd.step()
     >>> sgd.step()
     >>> weight.value  # 1 - 0.1 * 2 - 0.1 * 3
@@ -106,6 +113,11 @@ class SGD(Optimizer):
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov is True and momentum 0; expected momentum, which is what it looks ahead with")
         self._velocity = self._zeros() if self.momentum else {}
+        self._ahead = self._zeros() if self.nesterov else {}
+
+    def settings(self) -> dict:
+        """As for every optimiser; with the momentum."""
+        return {**super().settings(), "momentum": self.momentum, "nesterov": self.nesterov}
 
     def _update(self, name, value, grad, decay):
         change = self._scratch[name]
@@ -116,7 +128,7 @@ class SGD(Optimizer):
             velocity *= self.momentum
             velocity += change
             if self.nesterov:
-                change += self.momentum * velocity
+                change += np.multiply(velocity, self.momentum, out=self._ahead[name])
             else:
                 np.copyto(change, velocity)
         change *= self.lr
@@ -149,9 +161,11 @@ class AdamW(Optimizer):
 
     Examples
     --------
-    >>> weight = Parameter(np.array([1.0]), "weight")
+    >>> import numpy as np
+    >>> from numbabn import nn
+    >>> weight = nn.Parameter(np.array([1.0]), "weight")
     >>> weight.grad = np.array([2.0])
-    >>> AdamW([weight], lr=0.1, weight_decay=0.0).step()
+    >>> nn.AdamW([weight], lr=0.1, weight_decay=0.0).step()
     >>> weight.value.round(6)  # the first step has the size of the rate
     array([0.9])
     """
@@ -167,6 +181,10 @@ class AdamW(Optimizer):
         self._steps = np.zeros((), np.int64)
         self._first_moment = self._zeros()
         self._second_moment = self._zeros()
+
+    def settings(self) -> dict:
+        """As for every optimiser; with the betas and eps."""
+        return {**super().settings(), "betas": list(self.betas), "eps": self.eps}
 
     def step(self) -> None:
         """Change every parameter that has a gradient."""

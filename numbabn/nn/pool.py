@@ -3,7 +3,6 @@
 import numpy as np
 
 from . import checks
-from .memory import is_channels_last
 from .module import Module
 from .window import window_over
 
@@ -18,12 +17,14 @@ class MaxPool2d(Module):
 
     Notes
     -----
-    Of several equal values the first, row by row, gets the gradient. The result keeps the memory order of x.
+    Of several equal values the first, row by row, gets the gradient. The result has the memory order of x where that is
+    (N, C, H, W) or (N, H, W, C), else the former.
 
     Examples
     --------
     >>> import numpy as np
-    >>> MaxPool2d(2).forward(np.arange(16.0).reshape(1, 1, 4, 4), training=True)
+    >>> from numbabn import nn
+    >>> nn.MaxPool2d(2).forward(np.arange(16.0).reshape(1, 1, 4, 4), training=True)
     array([[[[ 5.,  7.],
              [13., 15.]]]])
     """
@@ -42,7 +43,7 @@ class MaxPool2d(Module):
 
         x = checks.layer_input(x, ("N", "C", "H", "W"))
         window = window_over(x.shape[2:], self.kernel_size, self.stride, self.padding)
-        channels_last = is_channels_last(x)
+        channels_last = not x.flags.c_contiguous and x.transpose(0, 2, 3, 1).flags.c_contiguous
         planes = _planes(x, channels_last, "x", self._buffers)
         shape = (len(planes), window.rows, window.columns, planes.shape[3])
         y = self._buffers.take("y", shape, x.dtype)
@@ -72,7 +73,8 @@ class GlobalAvgPool2d(Module):
     Examples
     --------
     >>> import numpy as np
-    >>> GlobalAvgPool2d().forward(np.arange(8.0).reshape(1, 2, 2, 2), training=True)
+    >>> from numbabn import nn
+    >>> nn.GlobalAvgPool2d().forward(np.arange(8.0).reshape(1, 2, 2, 2), training=True)
     array([[1.5, 5.5]])
     """
 

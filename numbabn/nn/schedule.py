@@ -14,7 +14,8 @@ def step_schedule(milestones: Iterable[int], gamma: float = 0.1) -> Schedule:
 
     Examples
     --------
-    >>> schedule = step_schedule([10, 20], gamma=0.5)
+    >>> from numbabn import nn
+    >>> schedule = nn.step_schedule([10, 20], gamma=0.5)
     >>> schedule(9), schedule(10), schedule(25)
     (1.0, 0.5, 0.25)
     """
@@ -30,7 +31,8 @@ def cosine_schedule(total: int, final: float = 0.0) -> Schedule:
 
     Examples
     --------
-    >>> schedule = cosine_schedule(100, final=0.5)
+    >>> from numbabn import nn
+    >>> schedule = nn.cosine_schedule(100, final=0.5)
     >>> schedule(0), round(schedule(50), 6), schedule(100), schedule(200)
     (1.0, 0.75, 0.5, 0.5)
     """
@@ -39,14 +41,15 @@ def cosine_schedule(total: int, final: float = 0.0) -> Schedule:
     return lambda step: final + (1 - final) * (1 + cos(pi * min(step / total, 1))) / 2
 
 
-def warmup(steps: int, schedule: Schedule) -> Schedule:
+def warmup_schedule(steps: int, schedule: Schedule) -> Schedule:
     """Grow linearly to ``schedule``'s factor in the first steps, of which each takes ``1 / steps`` more of it.
 
     The schedule counts from the same step 0, so that its end does not move.
 
     Examples
     --------
-    >>> schedule = warmup(4, step_schedule([10]))
+    >>> from numbabn import nn
+    >>> schedule = nn.warmup_schedule(4, nn.step_schedule([10]))
     >>> [schedule(step) for step in (0, 1, 3, 4, 10)]
     [0.25, 0.5, 1.0, 1.0, 0.1]
     """

@@ -21,6 +21,7 @@ def window_over(image: tuple[int, int], kernel_size, stride, padding) -> Window:
 
     Examples
     --------
+    >>> from numbabn.nn.window import window_over
     >>> window_over((8, 8), kernel_size=(3, 3), stride=(2, 2), padding=(1, 1))[-2:]
     (4, 4)
     """

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..nn import CrossEntropy
 from . import batches
 
 
@@ -33,20 +34,13 @@ def evaluate(model, images, labels, *, batch_size: int = 64, label_smoothing: fl
     Evaluation
         Two floats, ``loss`` and ``accuracy``.
     """
-    criterion = criterion_for(label_smoothing)
+    criterion = CrossEntropy(label_smoothing)
     loss, correct = 0.0, 0
     for indices in batches.split(np.arange(len(images)), batch_size):
         logits = model.forward(images[indices], training=False)
         loss += criterion.forward(logits, labels[indices]) * len(indices)
         correct += count_correct(logits, labels[indices])
     return Evaluation(loss / len(images), correct / len(images))
-
-
-def criterion_for(label_smoothing: float):
-    """The loss; imported here, so that importing this package does not import the layers."""
-    from .. import nn
-
-    return nn.CrossEntropy(label_smoothing)
 
 
 def count_correct(logits: np.ndarray, labels: np.ndarray) -> int:

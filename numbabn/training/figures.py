@@ -41,8 +41,8 @@ def save_curves(path, histories: dict[str, History], title: str = "") -> None:
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    loss.set_yscale("log")  # what is left to learn stays visible near the end
-    loss.legend(frameon=False)
+        axes.set_xlim(0.5, 0.5 + max(len(history.records) for history in histories.values()))
+        axes.legend(frameon=False)
     figure.suptitle(title)
     with replacing(path) as file:
         canvas.print_png(file)

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
-
+from ..nn import CrossEntropy
+from ..nn.checks import whole
 from . import checkpoint
 from .checkpoint import CheckpointError, Place
 from .data import Dataset
-from .evaluate import criterion_for
 from .extras import need
 from .history import History
 from .loop import LAST, NoBar, Run, epoch_batches
@@ -70,7 +69,7 @@ def fit(
     Raises
     ------
     ValueError
-        If an argument is out of range, or differs from the saved run's.
+        If an argument is out of range or differs from the saved run's, or the optimiser is another model's.
     FileExistsError
         If ``out`` holds a run and ``resume`` is False.
     FileNotFoundError
@@ -95,21 +94,21 @@ def fit(
     >>> history.final.test_accuracy
     1.0
     """
-    _at_least("epochs", epochs, 1)
-    _at_least("batch_size", batch_size, 1)
-    _at_least("seed", seed, 0)
-    criterion = criterion_for(label_smoothing)
+    epochs, batch_size, seed = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1), whole("seed", seed, 0)
+    criterion = CrossEntropy(label_smoothing)
     config = {
         "data": data.name,
         "train_images": len(data.train_images),
         "optimizer": type(optimizer).__name__,
         "lr": float(optimizer.lr),
-        "batch_size": int(batch_size),
+        "optimizer_settings": optimizer.settings(),
+        "batch_size": batch_size,
         "label_smoothing": float(label_smoothing),
-        "seed": int(seed),
-        "epochs": int(epochs),
+        "seed": seed,
+        "epochs": epochs,
         **(settings or {}),
     }
+    _check_parameters(model, optimizer)
     bar = need("tqdm").tqdm if progress else NoBar
     place = _start(config, model, optimizer, out, resume)
     folder = None if out is None else Path(out)
@@ -143,12 +142,13 @@ def _start(config, model, optimizer, out, resume):
     return place
 
 
+def _check_parameters(model, optimizer):
+    """An optimiser of another model would change nothing here, without a word."""
+    known = {id(parameter) for parameter in model.named_parameters().values()}
+    strange = [name for name, parameter in optimizer.parameters.items() if id(parameter) not in known]
+    if strange:
+        raise ValueError(f"optimizer has {strange[0]} of another model; expected one made for this model's parameters")
+
+
 def _constant(step):
     return 1.0
-
-
-def _at_least(name, value, low):
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; expected an integer")
-    if value < low:
-        raise ValueError(f"{name} is {value}; expected at least {low}")

@@ -58,6 +58,11 @@ class History:
         """The epoch with the highest test accuracy, among equals the one with the lowest test loss."""
         return max(self.records, key=lambda record: (record.test_accuracy, -record.test_loss), default=None)
 
+    @property
+    def images_per_second(self) -> float:
+        """Training speed over all epochs, which have the same number of images: the harmonic mean of theirs."""
+        return len(self.records) / sum(1 / record.images_per_second for record in self.records)
+
     def first_at(self, accuracy: float) -> Record | None:
         """The first epoch whose test accuracy reached a level, None if none did."""
         return next((record for record in self.records if record.test_accuracy >= accuracy), None)

@@ -36,10 +36,9 @@ class Run:
     def train(self) -> History:
         """Go on to the last epoch, or until Ctrl-C."""
         history, epochs = self.place.history, self.place.config["epochs"]
+        if self.place.epoch < epochs:
+            history.warmup_seconds = self.warm_up()  # Ctrl-C may end this at once: there is nothing to save yet
         with Interrupt() as interrupt, np.errstate(over="ignore", invalid="ignore"):  # each loss is checked instead
-            if self.place.epoch < epochs:
-                history.warmup_seconds = self.warm_up()
-                self.save(LAST)
             try:
                 while self.place.epoch < epochs and not interrupt.requested:
                     self.epoch(interrupt)
