@@ -107,7 +107,8 @@ def part_moments(x, channel, part):
     """Count, mean (counted from the channel's first value) and M2 of one part of a channel.
 
     The shift is the mean so far, which makes one pass enough; where it turns out to be far from a run's own mean, the
-    run (in L1 by then) is summed again.
+    run (in L1 by then) is summed again. Lost: summing every run twice. On (32, 64, 56, 56) float32 and one thread it
+    took 3.8 ms instead of 3.2, with errors of the variance alike (1.0e-8 and 1.4e-8).
     """
     pitch = x.shape[1] * x.shape[2]
     origin = np.float64(x[0, channel, 0])
