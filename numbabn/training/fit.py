@@ -129,7 +129,7 @@ def _start(config, model, optimizer, out, resume):
         return Place(config)
     place = checkpoint.load_place(last)
     saved = place.config
-    for name in config.keys() | saved.keys():
+    for name in {**config, **saved}:
         if name != "epochs" and config.get(name) != saved.get(name):
             raise ValueError(f"{name} is {config.get(name)!r}; the run in {out} was made with {saved.get(name)!r}")
     if not isinstance(saved.get("epochs"), int) or config["epochs"] < saved["epochs"]:
