@@ -102,7 +102,7 @@ def move_shift(shift, sums, n, lanes):
 
 
 @device
-def part_moments(x, origins, part, tile, means, m2s):
+def part_moments(x, part, tile, means, m2s):
     """Mean (counted from the channel's first value) and M2 of a task's lanes, in ``means[part]`` and ``m2s[part]``.
 
     The shift is the mean so far, at first that of a few rows. Where it is far from the run's own mean in many lanes,
@@ -113,6 +113,9 @@ def part_moments(x, origins, part, tile, means, m2s):
     lanes = high - low
     shift = np.zeros(ROWS_TILE, x.dtype)
     sums = np.empty((2, ROWS_TILE), x.dtype)
+    origins = np.empty(lanes)
+    for j in range(lanes):
+        origins[j] = x[0, (low + j) // x.shape[2] % x.shape[1], 0]
     count = 0.0
     for start in range(first, last, ROWS_RUN):
         stop = min(last, start + ROWS_RUN)
@@ -127,24 +130,23 @@ def part_moments(x, origins, part, tile, means, m2s):
             run_sums(x, start, stop, width, low, high, shift, sums)
         for j in range(lanes):
             s, q = np.float64(sums[0, j]), np.float64(sums[1, j])
-            origin = np.float64(origins[low + j])
             if is_precise(x, q) and not cancels(s, q, n):
-                mean, m2 = np.float64(shift[j]) - origin + s / n, q - s * s / n
+                mean, m2 = np.float64(shift[j]) - origins[j] + s / n, q - s * s / n
             else:
-                mean, m2 = centred(x, origin, start * width + low + j, stop - start, 1, width)
+                mean, m2 = centred(x, origins[j], start * width + low + j, stop - start, 1, width)
             if count > 0:
                 _, mean, m2 = merge(count, means[part, low + j], m2s[part, low + j], n, mean, m2)
             means[part, low + j], m2s[part, low + j] = mean, m2
-            shift[j] = origin + mean
+            shift[j] = origins[j] + mean
         count += n
 
 
 @kernel
-def moments_of_parts(x, origins, means, m2s):
+def moments_of_parts(x, means, m2s):
     """Moments of every part and lane. Parallel over parts and tiles; e bytes per element."""
     parts, tiles = grid(x.shape)
     for task in prange(parts * tiles):
-        part_moments(x, origins, task // tiles, task % tiles, means, m2s)
+        part_moments(x, task // tiles, task % tiles, means, m2s)
 
 
 @kernel
@@ -347,9 +349,7 @@ def statistics(x, table, eps):
     """Fill the table's mean, var and invstd."""
     shape = grid(x.shape)[0], row_width(x.shape)
     means, m2s = np.empty(shape), np.empty(shape)
-    origins = np.repeat(x[0, :, 0], x.shape[2])
-    origins = np.tile(origins, shape[1] // origins.size)
-    moments_of_parts(x, origins, means, m2s)
+    moments_of_parts(x, means, m2s)
     merge_channels(x, means, m2s, table, eps)
 
 
