@@ -67,3 +67,10 @@ def test_the_controls_found_are_those_of_openblas():
     finally:
         set_(before)
     assert get() == before
+
+
+def test_a_small_layer_alone_in_a_fresh_process():
+    """Its kernels come from the cache, and ask for the thread they run on before any threads were started."""
+    code = "import numpy as np; from numbabn import nn; nn.Linear(3, 2).forward(np.ones((4, 3), 'f4'), training=True)"
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code], check=True)
