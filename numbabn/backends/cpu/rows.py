@@ -186,23 +186,22 @@ def set_constants(table, shape, lanes):
 
 @device
 def normalize_part(x, residual, y, part, tile, lanes, epilogue):
-    """``y = relu((x - mean) * scale + beta + residual)`` for one task, last rows first."""
+    """``y = relu((x - mean) * scale + beta + residual)`` for one task, last row first.
+
+    Lost: several rows side by side, as in the sums: 5.7 ms instead of 3.7 for inference on (32, 56, 56, 64), 2 threads.
+    """
     width = row_width(x.shape)
     first, last, low, high = extent(x.shape, part, tile)
     size, pitch = BYTES // x.itemsize, lanes.shape[1]
     zero = splat(x.dtype.type(0))
-    blocks = (last - first + ROWS_BLOCK - 1) // ROWS_BLOCK
-    for block in range(blocks - 1, -1, -1):
-        top = first + block * ROWS_BLOCK
+    for row in range(last - 1, first - 1, -1):
+        i = row * width
         for j in range(low, high, size):
             m = load(lanes, M * pitch + j, size, zero)
             p = load(lanes, P * pitch + j, size, zero)
             r = load(lanes, R * pitch + j, size, zero)
-            i = top * width + j
-            for _ in range(min(ROWS_BLOCK, last - top)):
-                v = fma(load(x, i, high - j, m) - m, p, r)
-                store(y, i, high - j, add_and_clip(v, residual, i, high - j, epilogue))
-                i += width
+            v = fma(load(x, i + j, high - j, m) - m, p, r)
+            store(y, i + j, high - j, add_and_clip(v, residual, i + j, high - j, epilogue))
 
 
 @kernel
