@@ -41,7 +41,29 @@ class Parameter:
         return self.grad
 
 
-class Module(ABC):
+class Stateful(ABC):
+    """Something whose arrays can be saved and loaded: ``_state`` gives them, by dotted names."""
+
+    @abstractmethod
+    def _state(self) -> dict[str, np.ndarray]:
+        """The arrays themselves, no copies."""
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all arrays that make up the state, by dotted names."""
+        return {name: np.array(value, order="C") for name, value in self._state().items()}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Copy such arrays in, in place.
+
+        Raises
+        ------
+        ValueError
+            If names are missing or unexpected, or a shape or dtype differs; nothing has been written then.
+        """
+        copy_state(self._state(), state)
+
+
+class Module(Stateful):
     """Base class of layers and models.
 
     A subclass writes ``forward`` and ``backward``, and calls ``super().__init__()``. Attributes that are a
@@ -94,20 +116,6 @@ class Module(ABC):
         for child, module in self.children().items():
             found.update({f"{child}.{name}": value for name, value in module.named_buffers().items()})
         return found
-
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters and buffers, by dotted names."""
-        return {name: np.array(value, order="C") for name, value in self._state().items()}
-
-    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Copy parameters and buffers in, in place.
-
-        Raises
-        ------
-        ValueError
-            If names are missing or unexpected, or a shape or dtype differs; nothing has been written then.
-        """
-        copy_state(self._state(), state)
 
     def _state(self):
         return {name: entry.value for name, entry in self.named_parameters().items()} | self.named_buffers()

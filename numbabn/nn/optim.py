@@ -1,16 +1,16 @@
 """Optimisers: they change parameters in place, by the gradients that the last backward pass left in them."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from math import sqrt
 
 import numpy as np
 
 from . import checks
-from .module import KINDS, Module, Parameter, copy_state
+from .module import KINDS, Module, Parameter, Stateful
 
 
-class Optimizer(ABC):
+class Optimizer(Stateful):
     """What optimisers have in common: named parameters, a rate, weight decay, and a state that can be saved.
 
     Attributes
@@ -52,24 +52,6 @@ class Optimizer(ABC):
     def _zeros(self):
         """An array like each parameter's value."""
         return {name: np.zeros_like(parameter.value) for name, parameter in self.parameters.items()}
-
-    @abstractmethod
-    def _state(self) -> dict[str, np.ndarray]:
-        """The arrays that the next step depends on, beside the parameters."""
-
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of the arrays that the next step depends on, by dotted names."""
-        return {name: np.array(value, order="C") for name, value in self._state().items()}
-
-    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Copy such arrays in.
-
-        Raises
-        ------
-        ValueError
-            If names are missing or unexpected, or a shape or dtype differs; nothing has been written then.
-        """
-        copy_state(self._state(), state)
 
 
 class SGD(Optimizer):
