@@ -39,7 +39,7 @@ def output(name: str, value, reference_name: str, reference: np.ndarray) -> np.n
     like(name, value, reference_name, reference)
     if not value.flags.writeable:
         raise ValueError(f"{name} is read-only; expected an array that can be written")
-    if _overlaps_itself(value):
+    if not value.flags.c_contiguous and _overlaps_itself(value):
         raise ValueError(f"{name} is an array whose elements share memory; expected a place of its own for each")
     return value
 
@@ -98,27 +98,28 @@ def per_channel(name: str, value, channels: int):
 
 def running_statistics(running_mean, running_var, channels: int, *, training: bool) -> None:
     """Both or neither; in training, arrays that can be updated in place."""
-    pair = {"running_mean": running_mean, "running_var": running_var}
-    missing = [name for name, value in pair.items() if value is None]
-    if len(missing) == 2 and training:
+    if running_mean is None and running_var is None and training:
         return
-    if missing:
-        given = "inference needs both" if not training else "give both or neither"
-        raise ValueError(f"{' and '.join(missing)} missing: {given}")
-    for name, value in pair.items():
+    for name, value, other in (
+        ("running_mean", running_mean, running_var),
+        ("running_var", running_var, running_mean),
+    ):
+        if value is None:
+            missing = "running_mean and running_var" if other is None else name
+            given = "give both or neither" if training else "inference needs both"
+            raise ValueError(f"{missing} missing: {given}")
         per_channel(name, value, channels)
-        if training and not isinstance(value, np.ndarray):
-            raise TypeError(f"{name} is {type(value).__name__}; expected a NumPy array, to be updated in place")
-    if training:
-        for name, value in pair.items():
+        if training:
+            if not isinstance(value, np.ndarray):
+                raise TypeError(f"{name} is {type(value).__name__}; expected a NumPy array, to be updated in place")
             output(name, value, name, value)
-        if overlap(running_mean, running_var):
-            raise ValueError("running_mean overlaps running_var; expected memory of its own")
+    if training and overlap(running_mean, running_var):
+        raise ValueError("running_mean overlaps running_var; expected memory of its own")
 
 
 def number(name: str, value, low: float, high: float) -> float:
     """A real number in ``[low, high]``; NaN is in no interval."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
         raise TypeError(f"{name} is {value!r}; expected a number")
     if not (low <= value <= high and abs(value) != inf):
         interval = f"at least {low:g}, finite" if high == inf else f"from {low:g} to {high:g}"

@@ -1,4 +1,4 @@
-"""The command line: ``numbabn train``, ``numbabn info``, ``numbabn warmup``.
+"""The command line: ``numbabn train``, ``numbabn bench``, ``numbabn info``, ``numbabn warmup``.
 
 Exit codes: 0 for success, 1 for what failed while running, 2 for a wrong request, 130 after Ctrl-C.
 """
@@ -15,6 +15,8 @@ from time import perf_counter
 import numbabn
 
 from .backends import ENVIRONMENT, NAMES, load
+from .bench.command import DTYPES, MEMORY, bench
+from .bench.command import Options as BenchOptions
 from .training import CheckpointError
 from .training.command import UsageError, train
 from .training.recipe import Options
@@ -62,7 +64,7 @@ def _complain(message, code):
 def _parser():
     parser = _Parser(prog="numbabn", description="Batch normalization on arrays: train an example, look at the setup.")
     parser.add_argument("--version", action="version", version=f"numbabn {numbabn.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="{train,info,warmup}")
+    commands = parser.add_subparsers(required=True, metavar="{train,bench,info,warmup}")
 
     def add(name, function, text):
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -77,6 +79,12 @@ def _parser():
         "--resume, more --epochs stretch the cosine."
     )
     _add_train_options(command.add_argument)
+    command = add("bench", bench, "measure batch norm on this machine, beside PyTorch, TensorFlow, JAX and a copy")
+    command.epilog = (
+        "Each system has a process of its own and they take turns; results are checked before they are timed. The copy "
+        "limit is the time of a parallel copy of the bytes that a pass must move. Ctrl-C prints what there is."
+    )
+    _add_bench_options(command.add_argument)
     add("info", _info, "print versions, threads, backends and where compiled kernels are kept")
     add("warmup", _warmup, "compile the float32 batch-norm kernels now, so that first calls are fast")
     return parser
@@ -97,6 +105,27 @@ def _add_train_options(add):
     add("--out", type=Path, metavar="DIR", help="folder for results (default: first free of runs/digits, ...-2, ...-3)")
     add("--resume", action="store_true", help="go on with the run in --out (default: the newest one in runs)")
     add("--no-progress", dest="progress", action="store_false", help="show no progress bars")
+
+
+def _add_bench_options(add):
+    default = BenchOptions()
+    count = _number(int, lambda value: value >= 1, "a whole number from 1")
+    seconds = _number(float, lambda value: 0 < value < math.inf, "a number above 0")
+    shapes = "resnet50, 1d, tiny, or sizes written channels-first such as 32x64x56x56 or 64x4096"
+    add("--shapes", metavar="LIST", help=f"{shapes} (default {default.shapes})")
+    add("--layout", metavar="LIST", help=f"how 4-D arrays lie in memory (default {default.layout})")
+    add("--what", metavar="LIST", help=f"passes (default {default.what})")
+    add("--fused", metavar="LIST", help=f"of none,relu,residual+relu: what follows (default {default.fused})")
+    add("--dtype", choices=DTYPES, help=f"of all arrays (default {default.dtype})")
+    add("--memory", choices=MEMORY, help="whether results go to memory that was used before (default reused)")
+    add("--threads", type=count, metavar="N", help="threads and CPUs for each system (default: all there are)")
+    add("--seconds", type=seconds, metavar="S", help=f"timed for each system and cell (default {default.seconds:g})")
+    add("--repeats", type=count, metavar="N", help="calls timed for each system and cell, in place of --seconds")
+    add("--python", metavar="PATH", help="the interpreter that has the peers (default: this one)")
+    add("--json", type=Path, metavar="FILE", help="keep everything measured in a file")
+    add("--plot", type=Path, metavar="FILE.png", help="draw how near each system comes to the copy limit")
+    add("--from", dest="source", type=Path, metavar="FILE", help="print and draw what --json kept; measure nothing")
+    add("--no-progress", dest="progress", action="store_false", help="show no progress bar")
 
 
 def _number(kind, accept, expected):

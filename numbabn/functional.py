@@ -98,7 +98,7 @@ def batch_norm(
     array([[0.763, 1.75 ],
            [2.67 , 6.125]])
     """
-    settings = _Settings(training, momentum, eps, axis, correction, activation)
+    settings = _settings(training, momentum, eps, axis, correction, activation)
     return _forward(x, gamma, beta, running_mean, running_var, settings, residual, out, backend, keep=False)[0]
 
 
@@ -156,7 +156,7 @@ def batch_norm_forward(
     >>> context.mean, context.invstd
     (array([ 2., 20.]), array([1. , 0.1]))
     """
-    settings = _Settings(training, momentum, eps, axis, correction, activation)
+    settings = _settings(training, momentum, eps, axis, correction, activation)
     return _forward(x, gamma, beta, running_mean, running_var, settings, residual, out, backend, keep=True)
 
 
@@ -271,7 +271,7 @@ def batch_stats(x, *, axis=1, backend=None):
 
 
 class _Settings(NamedTuple):
-    """The arguments of a forward call that are no arrays."""
+    """The arguments of a forward call that are no arrays, checked."""
 
     training: bool
     momentum: float
@@ -280,25 +280,27 @@ class _Settings(NamedTuple):
     correction: float
     activation: str | None
 
-    def checked(self):
-        """The same, as Python's own types."""
-        if not isinstance(self.training, (bool, np.bool_)):
-            raise TypeError(f"training is {self.training!r}; expected True or False")
-        if self.activation is not None and not (isinstance(self.activation, str) and self.activation == "relu"):
-            raise ValueError(f"activation is {self.activation!r}; expected None or 'relu'")
-        return self._replace(
-            training=bool(self.training),
-            momentum=checks.number("momentum", self.momentum, 0.0, 1.0),
-            eps=checks.number("eps", self.eps, 0.0, inf),
-            correction=checks.number("correction", self.correction, 0.0, inf),
-        )
+
+def _settings(training, momentum, eps, axis, correction, activation):
+    """Check them, all but ``axis``; the numbers as Python's own."""
+    if not isinstance(training, (bool, np.bool_)):
+        raise TypeError(f"training is {training!r}; expected True or False")
+    if activation is not None and not (isinstance(activation, str) and activation == "relu"):
+        raise ValueError(f"activation is {activation!r}; expected None or 'relu'")
+    return _Settings(
+        bool(training),
+        checks.number("momentum", momentum, 0.0, 1.0),
+        checks.number("eps", eps, 0.0, inf),
+        axis,
+        checks.number("correction", correction, 0.0, inf),
+        activation,
+    )
 
 
 def _forward(x, gamma, beta, running_mean, running_var, settings, residual, out, backend, *, keep):
     """Both forward functions; with ``keep`` the result's context is made, and ``x`` must outlive the call."""
     module = pick(x, backend)
     x = checks.data_array("x", x)
-    settings = settings.checked()
     training = settings.training
     view = layout.view(x, checks.channel_axis(settings.axis, x.ndim))
     outer, channels, inner = view.canonical
@@ -315,10 +317,10 @@ def _forward(x, gamma, beta, running_mean, running_var, settings, residual, out,
         if residual is not None:
             checks.no_overlap("out", out, "residual", residual, unless_same=True)
     if training and running_mean is not None:
-        for name, running in (("running_mean", running_mean), ("running_var", running_var)):
-            for other_name, other in (("x", x), ("out", out), ("residual", residual)):
-                if other is not None:
-                    checks.no_overlap(name, running, other_name, other, unless_same=False)
+        for other_name, other in (("x", x), ("out", out), ("residual", residual)):
+            if other is not None:
+                checks.no_overlap("running_mean", running_mean, other_name, other, unless_same=False)
+                checks.no_overlap("running_var", running_var, other_name, other, unless_same=False)
 
     x_view = view.of(x)
     y_view = _canonical_result(out, view, x.dtype)

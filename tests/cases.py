@@ -63,6 +63,20 @@ CASES = [
     Case("axis-0", (4, 6, 10), axis=0),
 ]
 
+BENCHMARKS = [
+    Case("NCHW-32x64x56x56", (32, 64, 56, 56)),
+    Case("NCHW-32x256x14x14", (32, 256, 14, 14)),
+    Case("NCHW-32x512x7x7", (32, 512, 7, 7)),
+    Case("NHWC-32x56x56x64", (32, 56, 56, 64), axis=-1),
+    Case("NHWC-32x14x14x256", (32, 14, 14, 256), axis=-1),
+    Case("NHWC-32x7x7x512", (32, 7, 7, 512), axis=-1),
+    Case("NC-100000x32", (100_000, 32)),
+]
+"""What asv times, commit by commit: three layers of a ResNet-50 in both layouts, and a tall table. Named by shape."""
+
+TINY = [Case("NCHW-8x16x8x8", (8, 16, 8, 8)), Case("NC-32x10", (32, 10))]
+"""Arrays so small that asv times the call itself."""
+
 EPILOGUES = [(None, False), ("relu", False), (None, True), ("relu", True)]
 """(activation, whether there is a residual)."""
 

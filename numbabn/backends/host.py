@@ -46,14 +46,12 @@ def training_table(channels, gamma, beta):
     return table
 
 
-def inference_table(channels, gamma, beta, running, eps):
-    """A table with the parameters and the running statistics."""
+def inference_table(channels, gamma, beta, running):
+    """A table with the parameters and the running statistics, all but INVSTD."""
     table = training_table(channels, gamma, beta)
     table[MEAN] = running.mean
     table[REST] = 0.0
     table[VAR] = running.var
-    with np.errstate(all="ignore"):  # a variance that is no number, or 0 with eps 0, is its own channel's matter
-        table[INVSTD] = 1.0 / np.sqrt(table[VAR] + eps)
     return table
 
 
@@ -64,13 +62,7 @@ def exact_sum(a, b):
     return total, (a - (total - part_of_b)) + (b - part_of_b)
 
 
-def update_running(running, table, count):
-    """``(1 - momentum) * running + momentum * batch``, computed in float64 and rounded once."""
-    if running is None or running.momentum == 0:
-        return
-    old, new = np.float64(1.0 - running.momentum), np.float64(running.momentum)
-    with np.errstate(all="ignore"):  # both or none: an overflow must not raise between the two
-        mean = (old * running.mean + new * table[MEAN]).astype(running.mean.dtype)
-        var = (old * running.var + new * (count / (count - running.correction)) * table[VAR]).astype(running.var.dtype)
-    running.mean[...] = mean
-    running.var[...] = var
+def running_weights(running, count):
+    """Weights of the old values, the batch's mean, and its biased variance, which here loses its bias."""
+    new = running.momentum
+    return 1.0 - new, new, new * (count / (count - running.correction))

@@ -5,7 +5,7 @@ Sources: S. Ioffe and C. Szegedy, "Batch Normalization", 2015, algorithms 1 and 
 
 import numpy as np
 
-from .host import BETA, GAMMA, INVSTD, MEAN, REST, VAR, exact_sum, inference_table, training_table, update_running
+from .host import BETA, GAMMA, INVSTD, MEAN, REST, VAR, exact_sum, inference_table, running_weights, training_table
 
 
 def statistics(x):
@@ -38,7 +38,9 @@ def forward_training(x, y, gamma, beta, running, epilogue, eps):
 
 def forward_inference(x, y, gamma, beta, running, epilogue, eps):
     """Normalise with the running statistics, which are constants here."""
-    table = inference_table(x.shape[1], gamma, beta, running, eps)
+    table = inference_table(x.shape[1], gamma, beta, running)
+    with np.errstate(all="ignore"):  # a variance that is no number, or 0 with eps 0, is its own channel's matter
+        table[INVSTD] = 1.0 / np.sqrt(table[VAR] + eps)
     y[...] = _normalize(x, table, epilogue)
     return table
 
@@ -78,3 +80,15 @@ def _xhat(x, table):
 
 def _per_channel(values):
     return values[None, :, None]
+
+
+def update_running(running, table, count):
+    """``(1 - momentum) * running + momentum * batch``, computed in float64 and rounded once."""
+    if running is None or running.momentum == 0:
+        return
+    old, new_mean, new_var = (np.float64(weight) for weight in running_weights(running, count))
+    with np.errstate(all="ignore"):  # both or none: an overflow must not raise between the two
+        mean = (old * running.mean + new_mean * table[MEAN]).astype(running.mean.dtype)
+        var = (old * running.var + new_var * table[VAR]).astype(running.var.dtype)
+    running.mean[...] = mean
+    running.var[...] = var

@@ -1,37 +1,41 @@
 """Batch normalization for NumPy arrays in parallel Numba kernels.
 
-Two families: ``planes`` where a channel's values lie in contiguous rows, ``rows`` where channels lie side by side, or
-where their rows are too short to fill a vector.
+Two families: ``planes`` where a channel's values lie in long contiguous rows, ``rows`` where channels lie side by side,
+or where their rows are short. Each is two kernels, ``forward`` and ``backward``.
 """
 
 import numpy as np
 
 from .. import reference
-from ..host import MEAN, VAR, inference_table, training_table, update_running
+from ..host import MEAN, VAR, inference_table, training_table
 from . import planes, rows
-from .epilogue import ADDS, CLIPS, FROM_X, FROM_Y, FROZEN
-from .policy import FEW, PLANES_FROM
+from .epilogue import ADDS, CLIPS, FROM_X, FROM_Y, FROZEN, MEASURES, STREAMS, STREAMS_RESIDUAL, WRITES
+from .machine import second_level_cache
+from .policy import FEW, PLANES_FROM, STREAM_FROM
+from .running import update_running
+from .simd import BYTES
 
 
 def statistics(x):
     """Mean and biased variance of each channel."""
     table = training_table(x.shape[1], None, None)
-    _family(x).statistics(_writeable(x), table, 0.0)
+    x = _writeable(x)
+    _family(x).forward(x, x, x, table, 0.0, MEASURES, second_level_cache())
     return table[MEAN], table[VAR]
 
 
 def forward_training(x, y, gamma, beta, running, epilogue, eps):
     """Normalise with the batch's own statistics; let them enter the running ones."""
     table = training_table(x.shape[1], gamma, beta)
-    _family(x).forward_training(*_operands(x, y, epilogue), table, eps, _flags(epilogue))
+    _forward(x, y, table, epilogue, eps, MEASURES | WRITES)
     update_running(running, table, count=x.shape[0] * x.shape[2])
     return table
 
 
 def forward_inference(x, y, gamma, beta, running, epilogue, eps):
     """Normalise with the running statistics, which are constants here."""
-    table = inference_table(x.shape[1], gamma, beta, running, eps)
-    _family(x).normalize(*_operands(x, y, epilogue), table, _flags(epilogue))
+    table = inference_table(x.shape[1], gamma, beta, running)
+    _forward(x, y, table, epilogue, eps, WRITES)
     return table
 
 
@@ -43,25 +47,39 @@ def backward(dy, context, dx, dresidual):
     mode = 0 if context.training else FROZEN
     if context.relu:
         mode |= FROM_X if context.y is None else FROM_Y
+    if _streams(dx):
+        mode |= STREAMS
+        if dresidual is not None and dresidual.ctypes.data % BYTES == dx.ctypes.data % BYTES:
+            mode |= STREAMS_RESIDUAL
     x = _writeable(context.x)
     y = x if context.y is None else context.y
     dresidual = dx if dresidual is None else dresidual
-    dbeta, dgamma = _family(x).backward(_writeable(dy), x, y, dx, dresidual, context.table, mode)
+    sums = _family(x).backward(_writeable(dy), x, y, dx, dresidual, context.table, mode, second_level_cache())
+    dbeta, dgamma = sums[:, : x.shape[1]]
     return dgamma, dbeta
+
+
+def _forward(x, y, table, epilogue, eps, flags):
+    """Run the kernel; x stands in where there is no residual, and is not read as one."""
+    x = _writeable(x)
+    residual = x
+    if epilogue.residual is not None:
+        residual = _writeable(epilogue.residual)
+        flags |= ADDS
+    if epilogue.relu:
+        flags |= CLIPS
+    if _streams(y):
+        flags |= STREAMS
+    _family(x).forward(x, residual, y, table, eps, flags, second_level_cache())
 
 
 def _family(x):
     return planes if x.shape[2] >= PLANES_FROM else rows
 
 
-def _operands(x, y, epilogue):
-    """x, residual and y for a kernel; x stands in where there is no residual, and is not read as one."""
-    x = _writeable(x)
-    return x, x if epilogue.residual is None else _writeable(epilogue.residual), y
-
-
-def _flags(epilogue):
-    return (0 if epilogue.residual is None else ADDS) | (CLIPS if epilogue.relu else 0)
+def _streams(array):
+    """Whether to write past the caches, which hold too little of the array for whoever reads it next."""
+    return array.nbytes >= STREAM_FROM * second_level_cache()[0]
 
 
 def _writeable(array):

@@ -3,16 +3,19 @@
 from ...jit import device
 from .simd import fma, load, relu, where_active
 
-ADDS, CLIPS = 1, 2
-"""Forward: add the residual; apply ReLU."""
+ADDS, CLIPS, MEASURES, WRITES = 1, 2, 4, 8
+"""Forward: add the residual; apply ReLU; fill in the statistics; write y."""
 
 FROM_X, FROM_Y, FROZEN = 1, 2, 4
 """Backward: recompute from x, or read off y, where ReLU was open; statistics were constants."""
 
+STREAMS, STREAMS_RESIDUAL = 16, 32
+"""Both: write y or dx past the caches; dresidual, too."""
+
 
 @device
 def add_and_clip(value, residual, i, count, epilogue):
-    """The forward result at flat offset ``i``, of which the first ``count`` lanes matter."""
+    """The forward result at offset ``i``, of which the first ``count`` lanes matter."""
     if epilogue & ADDS:
         value = value + load(residual, i, count, value)
     if epilogue & CLIPS:

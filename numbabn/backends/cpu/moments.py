@@ -1,4 +1,8 @@
-"""Count, mean and M2 (the sum of squared deviations from the mean): how sums become them, and how two are merged.
+"""Mean and M2 (the sum of squared deviations from the mean) from sums that were taken about a shift.
+
+Values are summed as ``d = x - shift`` and ``d * d``, in vectors of their own dtype over short runs and in float64 over
+those. With a shift near the mean, ``M2 = sum(d * d) - sum(d)**2 / n`` loses nothing; a look at the two sums tells
+whether it was near, and if not, where the mean is: then the same values are summed once more.
 
 Means are counted from an origin, the channel's first value: so they keep the digits that a distant mean would take.
 (``float(x)`` of a float32 is a float32 to Numba, hence ``np.float64(x)`` throughout.)
@@ -6,61 +10,108 @@ Means are counted from an origin, the channel's first value: so they keep the di
 
 import numpy as np
 
-from ...jit import device, shared
+from ...jit import apart, device, shared
 from .. import host
 from ..host import INVSTD, MEAN, REST, VAR
+from .policy import SAMPLES
+from .simd import cast, lanes_of, load, splat, total
 
 exact_sum = shared(host.exact_sum)
 
+GOOD, FAR, HARD = 0, 1, 2
+"""Sums that can be used; whose shift was far from the mean; that the dtype cannot hold."""
+
 
 @device
-def merge(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
-    """Moments of two sets together.
+def all_true(count):
+    """An array of as many truths. (NumPy's ``full`` takes Numba four seconds to compile.)"""
+    truths = np.empty(count, np.bool_)
+    for i in range(count):
+        truths[i] = True
+    return truths
 
-    Source: T. Chan, G. Golub and R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample
-    variances", 1979.
+
+FAR_FROM = 0.75
+"""The square of the sum, by the count and the sum of squares, from which a shift is far from the mean: 1.7 standard
+deviations. Nearer ones take two bits at most."""
+
+
+@device
+def least_square(x):
+    """Mean square below which squares in the dtype of ``x`` lose digits to underflow."""
+    return 1e-37 if lanes_of(x) == 16 else 1e-300
+
+
+@device
+def verdict(x, s, q, n, eps):
+    """Whether sums about a finite shift give the variance of ``n`` values of ``x``.
+
+    Squares that overflowed or lost digits are HARD. All zeros are good: the variance is 0, or next to nothing beside
+    eps. So is a NaN.
     """
-    count = count_a + count_b
-    delta = mean_b - mean_a
-    weight = count_b / count
-    return count, mean_a + delta * weight, m2_a + m2_b + delta * delta * count_a * weight
+    if (q == 0 and s == 0 and eps > (1e-28 if lanes_of(x) == 16 else 1e-290)) or q != q:
+        return GOOD
+    if not n * least_square(x) < q < np.inf:
+        return HARD
+    return FAR if s * s > FAR_FROM * n * q else GOOD
 
 
 @device
-def cancels(s, q, n):
-    """Whether ``q - s*s/n`` would lose more than a bit: the shift is over a standard deviation from the mean."""
-    return s * s > 0.5 * n * q
+def finite_shift(x, origin, mean):
+    """``origin + mean`` in the dtype of ``x``, or what is finite of it."""
+    shift = cast(x, origin + mean)
+    if np.isfinite(shift):
+        return shift
+    return cast(x, origin) if np.isfinite(origin) else cast(x, 0.0)
 
 
 @device
-def is_precise(x, q):
-    """Whether a sum of squares in the dtype of ``x`` neither overflowed nor lost digits to underflow (nor is NaN)."""
-    low, high = (1e-26, 1e37) if x.itemsize == 4 else (1e-280, 1e307)
-    return low < q < high
+def first_shift(x, shape, channel):
+    """A first guess of a channel's mean, from a vector in the middle of some rows spread over it."""
+    outer, channels, inner = shape
+    origin = x[channel * inner]
+    centre = splat(origin)
+    s = splat(cast(x, 0.0))
+    samples = min(outer, SAMPLES)
+    lanes = min(inner, lanes_of(x))
+    for k in range(samples):
+        i = ((k * outer // samples) * channels + channel) * inner + (inner - lanes) // 2
+        s += load(x, i, lanes, centre) - centre
+    return finite_shift(x, np.float64(origin), total(s) / (samples * lanes))
 
 
 @device
-def centred(x, origin, offset, rows, length, pitch):
-    """Mean of ``x - origin`` and M2 over a run in float64, by two passes; a constant run is told at a look.
+def lanes_total(values, offset, count):
+    """Sum of a float64 array's elements ``offset`` to ``offset + count``, in the order of :func:`simd.total`."""
+    zero = splat(0.0)
+    s = zero
+    for j in range(0, count, lanes_of(values)):
+        s += load(values, offset + j, count - j, zero)
+    return total(s)
 
-    For values whose squares the dtype of ``x`` cannot hold, or whose mean is far from any shift that was tried.
+
+@device
+def centred(x, shape, channel, origin):
+    """Mean of ``x - origin`` and M2 of a channel, in float64 by two passes: for values that their dtype cannot square.
+
+    Slow, and rarely needed. A constant channel is told at a look.
     """
-    flat = x.reshape(-1)
+    apart()
+    outer, channels, inner = shape
+    start, pitch = channel * inner, channels * inner
     constant = True
-    for row in range(rows):
-        for i in range(offset + row * pitch, offset + row * pitch + length):
-            constant = constant and flat[i] == flat[offset]
-    if constant:
-        return np.float64(flat[offset]) - origin, 0.0
     mean = 0.0
-    for row in range(rows):
-        for i in range(offset + row * pitch, offset + row * pitch + length):
-            mean += np.float64(flat[i]) - origin
-    mean /= rows * length
+    for row in range(outer):
+        for i in range(start + row * pitch, start + row * pitch + inner):
+            constant = constant and x[i] == x[start]
+            mean += np.float64(x[i]) - origin
+    if constant:
+        return 0.0, 0.0
+    mean /= outer * inner
     m2 = 0.0
-    for row in range(rows):
-        for i in range(offset + row * pitch, offset + row * pitch + length):
-            m2 += (np.float64(flat[i]) - origin - mean) ** 2
+    for row in range(outer):
+        for i in range(start + row * pitch, start + row * pitch + inner):
+            m2 += (np.float64(x[i]) - origin - mean) ** 2
     return mean, m2
 
 
@@ -73,13 +124,7 @@ def finish(table, channel, origin, mean, var, eps):
 
 
 @device
-def rounding_lost(exact, rounded, rest):
-    """``exact - rounded + rest``, what is missing from a rounded value; nothing where that is not finite."""
-    missing = exact - rounded + rest
-    return missing if np.isfinite(missing) else 0.0
-
-
-@device
-def subtract_product(shift, missing, scale):
-    """``shift - missing * scale``, where nothing missing is nothing even if the scale is infinite."""
-    return shift - missing * scale if missing != 0 else shift
+def finish_running(table, eps):
+    """``invstd`` of a table that has running statistics, which this makes ready for use."""
+    for channel in range(table.shape[1]):
+        table[INVSTD, channel] = 1.0 / np.sqrt(table[VAR, channel] + eps)

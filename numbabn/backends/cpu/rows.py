@@ -1,25 +1,45 @@
 """Channels that lie side by side: ``(outer, channels, inner)`` with ``inner`` 1 (NHWC, NC) or short.
 
 The array is read as rows of *lanes*. A row is ``channels * inner`` elements, or several times that where this is
-narrow, and lane ``l`` belongs to channel ``l // inner % channels``; nothing needs to be reduced across lanes until the
-end, when each channel's lanes are merged. A task is a *part* of the rows times a *tile* of the lanes; both, and the
-*runs* of rows summed before merging in float64, depend on the shape alone. Where rows are put together, the last may be
-incomplete: it is a part of its own.
+narrow, and lane ``l`` belongs to channel ``l // inner % channels``; nothing needs to be added across lanes until the
+end, when each channel's lanes are. The rows are cut into *parts*, and summed in *runs* in their own dtype before they
+are added up in float64: both by shape alone. Where rows were put together, the last may be incomplete: it is a part of
+its own. The lanes are cut into *tiles*, which no sum depends on.
+
+Where a tile of all rows fits L2, one thread takes it through both walks, and asks for the next one meanwhile.
 """
 
 import numpy as np
 from numba import prange
 
-from ...jit import device, kernel, serial, shared
-from ..host import BETA, GAMMA, INVSTD, MEAN, REST
-from .epilogue import FROM_Y, FROZEN, add_and_clip, let_through
-from .moments import cancels, centred, finish, is_precise, merge, rounding_lost, subtract_product
-from .policy import ROWS_BLOCK, ROWS_LANES, ROWS_PART, ROWS_RUN, ROWS_TILE
-from .simd import BYTES, fma, load, splat, store
+from ...jit import apart, device, kernel, share, shared
+from ..host import INVSTD, MEAN, REST, VAR
+from .constants import affine, gradient
+from .epilogue import MEASURES, WRITES, let_through
+from .moments import (
+    FAR,
+    FAR_FROM,
+    HARD,
+    all_true,
+    centred,
+    exact_sum,
+    finish,
+    finish_running,
+    finite_shift,
+    first_shift,
+    lanes_total,
+    least_square,
+    verdict,
+)
+from .policy import AHEAD, CACHE_SHARE, ROWS_LANES, ROWS_PART, ROWS_PARTS, ROWS_RUN, ROWS_TILE, SAMPLES
+from .simd import accumulate, cast, empty, fma, lanes_of, load, pointer, prefetch, settle, splat, store
+from .spans import A, B, H, K, M, P, R, U, normalize_span, scratch, write_gradient_span
 
-M, P, R, H, K, U, A, B = range(8)
-"""Rows of the per-lane constants:
-``d = x - M``, ``y = d * P + R``, ``xhat = d * H + K``, ``dx = (dy - U) * P + xhat * B + A``."""
+DOUBLE = np.zeros(1)
+"""Something that is float64."""
+
+TILES, SUMS, OUTPUT, DONE = range(4)
+"""What all threads do at a time: both walks over tiles of their own; or the first, then the second over tasks."""
 
 
 @shared
@@ -30,353 +50,522 @@ def row_width(shape):
 
 
 @shared
-def part_rows(width):
+def part_rows(shape):
     """Rows of a part."""
-    return max(ROWS_RUN, ROWS_PART // min(width, ROWS_TILE))
+    width = row_width(shape)
+    rows = shape[0] * shape[1] * shape[2] // width
+    return max(ROWS_RUN, ROWS_PART // min(width, ROWS_TILE), (rows + ROWS_PARTS - 1) // ROWS_PARTS)
 
 
 @shared
-def grid(shape):
-    """Numbers of parts and of tiles."""
+def part_count(shape):
+    """Number of parts: those of whole rows, and an incomplete last row."""
     width = row_width(shape)
     total = shape[0] * shape[1] * shape[2]
-    rows = part_rows(width)
-    whole = total // width
-    return (whole + rows - 1) // rows + (1 if total % width else 0), (width + ROWS_TILE - 1) // ROWS_TILE
+    return (total // width + part_rows(shape) - 1) // part_rows(shape) + (1 if total % width else 0)
 
 
 @device
-def extent(shape, part, tile):
-    """First row of a task and the one behind its last, first lane and the one behind its last."""
+def rows_of(shape, part):
+    """First row of a part, the one behind its last, and how many lanes of them are filled."""
     width = row_width(shape)
-    whole, rest = divmod(shape[0] * shape[1] * shape[2], width)
-    first = part * part_rows(width)
-    low = tile * ROWS_TILE
-    high = min(width, low + ROWS_TILE)
-    if part == (whole + part_rows(width) - 1) // part_rows(width):
-        return whole, whole + 1, low, min(high, rest)
-    return first, min(whole, first + part_rows(width)), low, high
+    total = shape[0] * shape[1] * shape[2]
+    whole = total // width
+    first = part * part_rows(shape)
+    return (first, min(whole, first + part_rows(shape)), width) if first < whole else (whole, whole + 1, total % width)
+
+
+@device
+def common_divisor(a, b):
+    """Greatest common divisor."""
+    while b:
+        a, b = b, a % b
+    return a
+
+
+@device
+def whole_tile(x, arrays, cache, threads):
+    """Lanes of a tile of whole channels that stays in the cache between both walks, beside the next; 0 if none does.
+
+    Rows that lie a power of two apart share few of the cache's sets: each takes the room of a whole such step.
+    """
+    size, ways = cache
+    outer, channels, inner = x.shape
+    width = row_width(x.shape)
+    if width > channels * inner:
+        return width if threads == 1 else np.intp(0)
+    room = np.intp(CACHE_SHARE * size / (arrays * outer * x.itemsize))
+    step = common_divisor(width * x.itemsize, size // ways) // x.itemsize
+    lanes = min(room // 2, ROWS_TILE, (channels + 2 * threads - 1) // (2 * threads) * inner)
+    lanes = max(lanes // inner, (ROWS_LANES + inner - 1) // inner) * inner
+    return min(lanes, width) if max(2 * lanes, step) <= room else np.intp(0)
+
+
+@device
+def tasks_of(shape, tile, thread, threads):
+    """A thread's share of the tiles, or of all parts of them."""
+    tiles = (row_width(shape) + max(tile, 1) - 1) // max(tile, 1)
+    return share(tiles if tile else part_count(shape) * common_tiles(shape), thread, threads)
+
+
+@device
+def common_tiles(shape):
+    """Number of tiles that a part is cut into where tasks are parts of tiles."""
+    return (row_width(shape) + ROWS_TILE - 1) // ROWS_TILE
+
+
+@device
+def lanes_of_task(shape, task):
+    """The part that a task is for, its first lane and the one behind its last."""
+    low = task % common_tiles(shape) * ROWS_TILE
+    return task // common_tiles(shape), low, min(row_width(shape), low + ROWS_TILE)
+
+
+@device
+def padded(lanes):
+    """Lanes of float64 sums, which a vector of float32 may overrun."""
+    return (lanes + 15) // 16 * 16
+
+
+@device
+def wide_sums(lanes):
+    """Memory for two float64 sums of each lane."""
+    return empty(DOUBLE, 2, padded(lanes))
+
+
+@device
+def spread(values, first, last, lanes, shape, high):
+    """Give rows of the constants of channels to their lanes, ``high`` of them, and the front once more behind."""
+    apart()
+    inner = shape[2]
+    base = min(high, shape[1] * inner)
+    for k in range(first, last + 1):
+        if inner == 1:
+            for lane in range(base):
+                lanes[k, lane] = values[k, lane]
+        else:
+            for lane in range(0, base, inner):
+                value = splat(values[k, lane // inner])
+                for j in range(0, inner, lanes_of(lanes)):
+                    store(lanes, k * lanes.shape[1] + lane + j, inner - j, value)
+        for lane in range(base, lanes.shape[1]):
+            lanes[k, lane] = lanes[k, lane - base]
 
 
 # Statistics ---------------------------------------------------------------------------------------------------------
 
 
 @device
-def run_sums(x, first, last, width, low, high, shift, sums):
-    """``sums[:, lane - low]``: sums of ``x - shift`` and of its square over rows ``first`` to ``last``."""
-    lanes = BYTES // x.itemsize
-    tile = sums.shape[1]
-    zero = splat(x.dtype.type(0))
-    for j in range(0, high - low, lanes):
-        store(sums, j, lanes, zero)
-        store(sums, tile + j, lanes, zero)
-    for top in range(first, last, ROWS_BLOCK):
-        for j in range(0, high - low, lanes):
-            centre = load(shift, j, lanes, zero)
-            s = load(sums, j, lanes, zero)
-            q = load(sums, tile + j, lanes, zero)
-            i = top * width + low + j
-            for _ in range(min(ROWS_BLOCK, last - top)):
-                d = load(x, i, high - low - j, centre) - centre
-                s += d
-                q = fma(d, d, q)
-                i += width
-            store(sums, j, lanes, s)
-            store(sums, tile + j, lanes, q)
+def run_sums(x, rows, pitch, low, high, lanes, at, sums, ahead):
+    """Sums of ``x - shift`` and of its square over ``rows``, a range, a vector of each in turn; the shift is in M."""
+    apart()
+    size = lanes_of(x)
+    zero = splat(cast(x, 0.0))
+    for j in range(0, high - low, size):
+        store(sums, 2 * j, size, zero)
+        store(sums, 2 * j + size, size, zero)
+    for row in rows:
+        i = row * pitch + low
+        for j in range(0, high - low, size):
+            prefetch(x, i + j + ahead)
+            d = load(x, i + j, high - low - j, zero) - load(lanes, low - at + j, size, zero)
+            store(sums, 2 * j, size, load(sums, 2 * j, size, zero) + d)
+            store(sums, 2 * j + size, size, fma(d, d, load(sums, 2 * j + size, size, zero)))
 
 
 @device
-def count_cancelling(sums, n, lanes):
-    """Number of lanes whose sums need a better shift."""
-    bad = 0
-    for j in range(lanes):
-        bad += cancels(np.float64(sums[0, j]), np.float64(sums[1, j]), n)
-    return bad
+def rows_ahead(width, low, high):
+    """How far ahead the first walk prefetches: whole rows, a page's worth of them in the tile."""
+    return np.intp(AHEAD) if high - low == width else (AHEAD + high - low - 1) // (high - low) * width
 
 
 @device
-def move_shift(shift, sums, n, lanes):
-    """Shift by the mean that ``n`` rows had from the old shift."""
-    for j in range(lanes):
-        shift[j] += sums[0, j] / n
+def clear(sums, low, high):
+    """Set lanes of sums to 0."""
+    for k in range(2):
+        for j in range(low, high):
+            sums[k, j] = 0.0
 
 
 @device
-def part_moments(x, part, tile, means, m2s):
-    """Mean (counted from the channel's first value) and M2 of a task's lanes, in ``means[part]`` and ``m2s[part]``.
+def add_run(run, count, out, start):
+    """Add ``count`` lanes of a run's sums to rows of ``out``, in float64, which a vector may overrun."""
+    size = lanes_of(run)
+    zero = splat(cast(run, 0.0))
+    for k in range(2):
+        for j in range(0, count, size):
+            accumulate(out, k * out.shape[1] + start + j, load(run, 2 * j + k * size, count - j, zero))
 
-    The shift is the mean so far, at first that of a few rows. Where it is far from the run's own mean in many lanes,
-    the run is summed again; single lanes (and values whose squares float32 cannot hold) are summed in float64.
-    """
-    width = row_width(x.shape)
-    first, last, low, high = extent(x.shape, part, tile)
-    lanes = high - low
-    shift = np.zeros(ROWS_TILE, x.dtype)
-    sums = np.empty((2, ROWS_TILE), x.dtype)
-    origins = np.empty(lanes)
-    for j in range(lanes):
-        origins[j] = x[0, (low + j) // x.shape[2] % x.shape[1], 0]
-    count = 0.0
+
+@device
+def add_sums(sums, count, out):
+    """Add ``count`` lanes of sums in float64."""
+    for k in range(2):
+        for j in range(count):
+            out[k, j] += sums[k, j]
+
+
+@device
+def part_sums(x, shape, part, low, high, lanes, at, run, out):
+    """``out[:, lane - at]``: sums about the shift in float64 over one part; ``run`` is memory for those of a run."""
+    apart()
+    first, last, filled = rows_of(shape, part)
+    width = row_width(shape)
+    ahead = rows_ahead(width, low, high)
+    clear(out, low - at, high - at)
     for start in range(first, last, ROWS_RUN):
-        stop = min(last, start + ROWS_RUN)
-        n = float(stop - start)
-        if count == 0:
-            guess = min(stop, start + ROWS_BLOCK)
-            run_sums(x, start, guess, width, low, high, shift, sums)
-            move_shift(shift, sums, guess - start, lanes)
-        run_sums(x, start, stop, width, low, high, shift, sums)
-        if 8 * count_cancelling(sums, n, lanes) > lanes:
-            move_shift(shift, sums, n, lanes)
-            run_sums(x, start, stop, width, low, high, shift, sums)
-        for j in range(lanes):
-            s, q = np.float64(sums[0, j]), np.float64(sums[1, j])
-            if is_precise(x, q) and not cancels(s, q, n):
-                mean, m2 = np.float64(shift[j]) - origins[j] + s / n, q - s * s / n
-            else:
-                mean, m2 = centred(x, origins[j], start * width + low + j, stop - start, 1, width)
-            if count > 0:
-                _, mean, m2 = merge(count, means[part, low + j], m2s[part, low + j], n, mean, m2)
-            means[part, low + j], m2s[part, low + j] = mean, m2
-            shift[j] = origins[j] + mean
-        count += n
+        rows = range(start, min(last, start + ROWS_RUN))
+        run_sums(x, rows, width, low, min(high, filled), lanes, at, run, ahead)
+        add_run(run, min(high, filled) - low, out, low - at)
 
 
-@kernel
-def moments_of_parts(x, means, m2s):
-    """Moments of every part and lane. Parallel over parts and tiles; e bytes per element."""
-    parts, tiles = grid(x.shape)
-    for task in prange(parts * tiles):
-        part_moments(x, task // tiles, task % tiles, means, m2s)
+@device
+def add_lanes(sums, shape, high):
+    """``sums[:, channel]``: what the lanes of a channel have, added up; ``high`` is the number of lanes."""
+    apart()
+    inner = shape[2]
+    base = shape[1] * inner
+    if inner == 1 and high <= base:
+        return
+    for k in range(2):
+        for channel in range(min(high, base) // inner):
+            s = 0.0
+            for lane in range(channel * inner, high, base):
+                s += sums[k, lane] if inner == 1 else lanes_total(sums, k * sums.shape[1] + lane, inner)
+            sums[k, channel] = s
 
 
-@kernel
-def merge_channels(x, means, m2s, table, eps):
-    """Every channel's statistics from the moments of its lanes and parts, merged in order. Parallel over channels."""
-    _, channels, inner = x.shape
-    width = row_width(x.shape)
-    for channel in prange(channels):
-        count, mean, m2 = 0.0, 0.0, 0.0
-        for part in range(means.shape[0]):
-            first, last, _, _ = extent(x.shape, part, 0)
-            n = float(last - first)
-            filled = x.size - first * width
-            for lane in range(channel * inner, width, channels * inner):
-                for i in range(lane, min(lane + inner, filled)):
-                    count, mean, m2 = merge(count, mean, m2, n, means[part, i], m2s[part, i])
-        finish(table, channel, np.float64(x[0, channel, 0]), mean, m2 / count, eps)
+@device
+def first_shifts(x, shape, low, high, values, lanes, run, sums):
+    """First guesses of the means of a tile's channels, in row M of the lanes. Their origins are left in ``values[P]``.
+
+    Long rows give a vector each; else some rows, spread over the array, are summed lane by lane.
+    """
+    apart()
+    outer, channels, inner = shape
+    width = row_width(shape)
+    whole = outer * channels * inner // width
+    first = low // inner
+    count = min(high - low, channels * inner) // inner
+    for c in range(count):
+        values[M, c] = values[P, c] = x[(first + c) * inner]
+    if inner >= lanes_of(x):
+        for c in range(count):
+            values[M, c] = first_shift(x, shape, first + c)
+    elif whole > 0:
+        wanted = SAMPLES * channels // width + 1
+        samples = min(whole, wanted)
+        step = max(1, whole // wanted)
+        spread(values, M, M, lanes, shape, high - low)
+        run_sums(x, range(0, samples * step, step), width, low, high, lanes, low, run, np.intp(0))
+        clear(sums, np.intp(0), high - low)
+        add_run(run, high - low, sums, np.intp(0))
+        add_lanes(sums, shape, high - low)
+        n = samples * (width // channels)
+        for c in range(count):
+            values[M, c] = finite_shift(x, np.float64(values[P, c]), sums[0, c] / n)
+    spread(values, M, M, lanes, shape, high - low)
+
+
+@device
+def settle_all(x, first, count, n, values, sums, table, eps):
+    """Statistics of channels from ``first`` on, from their sums about ``values[M]``; whether all sums are good.
+
+    Without branches, so that the loop is vectorised: with many channels of few values this is most of the work.
+    """
+    apart()
+    least, weight = n * least_square(x), 1.0 / n
+    good = np.intp(0)
+    for c in range(count):
+        s, q, origin = sums[0, c], sums[1, c], np.float64(values[P, c])
+        mean, var = np.float64(values[M, c]) - origin + s * weight, (q - s * s * weight) * weight
+        table[MEAN, first + c], table[REST, first + c] = exact_sum(origin, mean)
+        table[VAR, first + c] = var
+        table[INVSTD, first + c] = 1.0 / np.sqrt(var + eps)
+        good += (q > least) & (q < np.inf) & (s * s <= FAR_FROM * n * q)
+    return good == count
+
+
+@device
+def settle_channels(x, shape, first, unsettled, values, sums, table, eps):
+    """The same, channel by channel for those whose sums are not plainly good; whether any needs new sums.
+
+    A new shift, the mean that was found, is then in ``values[M]``.
+    """
+    apart()
+    n = float(shape[0] * shape[2])
+    if unsettled.all() and settle_all(x, first, unsettled.size, n, values, sums, table, eps):
+        return False
+    for c in range(unsettled.size):
+        if unsettled[c]:
+            s, q, origin = sums[0, c], sums[1, c], np.float64(values[P, c])
+            judged = verdict(x, s, q, n, eps)
+            mean, m2 = np.float64(values[M, c]) - origin + s * (1.0 / n), q - s * s * (1.0 / n)
+            if judged == HARD:
+                mean, m2 = centred(x, shape, first + c, origin)
+            finish(table, first + c, origin, mean, m2 * (1.0 / n), eps)
+            values[M, c] = table[MEAN, first + c]
+            unsettled[c] = judged == FAR
+    return unsettled.any()
+
+
+@device
+def tile_statistics(x, shape, low, high, values, lanes, run, sums, partial, table, eps):
+    """Statistics of a tile's channels, by one thread."""
+    unsettled = all_true(min(high - low, shape[1] * shape[2]) // shape[2])
+    first_shifts(x, shape, low, high, values, lanes, run, sums)
+    left = True
+    while left:
+        clear(sums, np.intp(0), high - low)
+        for part in range(part_count(shape)):
+            part_sums(x, shape, part, low, high, lanes, low, run, partial)
+            add_sums(partial, high - low, sums)
+        add_lanes(sums, shape, high - low)
+        left = settle_channels(x, shape, low // shape[2], unsettled, values, sums, table, eps)
+        if left:
+            spread(values, M, M, lanes, shape, high - low)
+
+
+@device
+def add_parts(parts, sums):
+    """``sums`` of all parts, added in order."""
+    apart()
+    for k in range(2):
+        for lane in range(parts.shape[2]):
+            sums[k, lane] = 0.0
+    for part in range(parts.shape[0]):
+        for k in range(2):
+            for lane in range(parts.shape[2]):
+                sums[k, lane] += parts[part, k, lane]
 
 
 # Forward ------------------------------------------------------------------------------------------------------------
 
 
-@serial
-def set_constants(table, shape, lanes):
-    """Per-lane constants of a walk; what rounding the mean to the data's dtype lost goes into R and K."""
-    for lane in range(row_width(shape)):
-        channel = lane // shape[2] % shape[1]
-        mean, invstd = table[MEAN, channel], table[INVSTD, channel]
-        scale = table[GAMMA, channel] * invstd
-        lanes[M, lane] = mean
-        missing = rounding_lost(mean, np.float64(lanes[M, lane]), table[REST, channel])
-        lanes[P, lane] = scale
-        lanes[R, lane] = subtract_product(table[BETA, channel], missing, scale)
-        lanes[H, lane] = invstd
-        lanes[K, lane] = subtract_product(0.0, missing, invstd)
+@device
+def set_constants(x, shape, first, high, table, values):
+    """Constants of the channels from ``first`` on that have ``high`` lanes."""
+    apart()
+    for c in range(min(high, shape[1] * shape[2]) // shape[2]):
+        values[M, c], values[P, c], values[R, c], values[H, c], values[K, c] = affine(x, table, first + c)
 
 
 @device
-def normalize_part(x, residual, y, part, tile, lanes, epilogue):
-    """``y = relu((x - mean) * scale + beta + residual)`` for one task, last row first.
+def normalize_part(x, residual, y, shape, part, low, high, lanes, at, flags, ahead):
+    """The second walk over one part of a tile: one span where the tile is whole rows, else one for each row."""
+    apart()
+    width = row_width(shape)
+    first, last, filled = rows_of(shape, part)
+    length = high - low
+    if length == width:
+        length, last = (last - first - 1) * width + filled, first + 1
+    for row in range(first, last):
+        start = row * width + low
+        normalize_span(x, residual, y, start, start + length, low - at, width, lanes, flags, ahead)
 
-    Lost: several rows side by side, as in the sums: 5.7 ms instead of 3.7 for inference on (32, 56, 56, 64), 2 threads.
-    """
-    width = row_width(x.shape)
-    first, last, low, high = extent(x.shape, part, tile)
-    size, pitch = BYTES // x.itemsize, lanes.shape[1]
-    zero = splat(x.dtype.type(0))
-    for row in range(last - 1, first - 1, -1):
-        i = row * width
-        for j in range(low, high, size):
-            m = load(lanes, M * pitch + j, size, zero)
-            p = load(lanes, P * pitch + j, size, zero)
-            r = load(lanes, R * pitch + j, size, zero)
-            v = fma(load(x, i + j, high - j, m) - m, p, r)
-            store(y, i + j, high - j, add_and_clip(v, residual, i + j, high - j, epilogue))
+
+@device
+def forward_of_tiles(x, residual, y, shape, tiles, tile, table, eps, flags):
+    """Both walks over a thread's tiles, one tile after the other."""
+    width = row_width(shape)
+    values, lanes, run = scratch(x, K + 1, tile), scratch(x, R + 1, tile), scratch(x, 2, tile)
+    sums, partial = wide_sums(tile), wide_sums(tile)
+    for low in range(tiles[0] * tile, min(width, tiles[1] * tile), tile):
+        high = min(width, low + tile)
+        if flags & MEASURES:
+            tile_statistics(x, shape, low, high, values, lanes, run, sums, partial, table, eps)
+        if flags & WRITES:
+            set_constants(x, shape, low // shape[2], high - low, table, values)
+            spread(values, M, R, lanes, shape, high - low)
+            for part in range(part_count(shape) - 1, -1, -1):
+                normalize_part(x, residual, y, shape, part, low, high, lanes, low, flags, high - low)
+
+
+@device
+def forward_of_tasks(x, residual, y, shape, tasks, lanes, parts, phase, flags):
+    """One of the walks over a thread's tasks, each a part of a tile."""
+    whole = np.intp(0)
+    run = scratch(x, 2, min(row_width(shape), ROWS_TILE))
+    for k in range(tasks[1] - tasks[0]):
+        part, low, high = lanes_of_task(shape, tasks[0] + k if phase == SUMS else tasks[1] - 1 - k)
+        if phase == SUMS:
+            part_sums(x, shape, part, low, high, lanes, whole, run, parts[part])
+        else:
+            normalize_part(x, residual, y, shape, part, low, high, lanes, whole, flags, np.intp(AHEAD))
 
 
 @kernel
-def normalize_lanes(x, residual, y, lanes, epilogue):
-    """Write y. Parallel over parts and tiles; 2e bytes per element, 3e with a residual."""
-    parts, tiles = grid(x.shape)
-    for task in prange(parts * tiles):
-        normalize_part(x, residual, y, parts - 1 - task // tiles, task % tiles, lanes, epilogue)
+def forward(x, residual, y, table, eps, flags, cache, threads):
+    """MEASURES: the table's statistics. WRITES: y. Parallel over tiles, or over parts and tiles.
+
+    2e bytes per element (e is the itemsize) where a tile of all rows fits L2, else 3e; inference 2e. A residual adds e.
+    """
+    shape = x.shape
+    if not flags & MEASURES:
+        finish_running(table, eps)
+    tile = whole_tile(x, 1, cache, threads)
+    width = 0 if tile else row_width(shape)
+    values, lanes = scratch(pointer(x), K + 1, width), scratch(pointer(x), R + 1, width)
+    parts = np.empty((part_count(shape) if flags & MEASURES else 0, 2, padded(width)))
+    sums = wide_sums(width)
+    unsettled = all_true(shape[1])
+    phase = TILES if tile else SUMS if flags & MEASURES else OUTPUT
+    if phase == SUMS:
+        first_shifts(pointer(x), shape, np.intp(0), width, values, lanes, scratch(pointer(x), 2, width), sums)
+    while phase != DONE:
+        if phase == OUTPUT:
+            set_constants(pointer(x), shape, np.intp(0), width, table, values)
+        if not tile:
+            spread(values, M, R, lanes, shape, width)
+        for thread in prange(threads):
+            tasks = tasks_of(shape, tile, thread, threads)
+            operands = pointer(x), pointer(residual), pointer(y)
+            if tile:
+                forward_of_tiles(*operands, shape, tasks, tile, table, eps, flags)
+            else:
+                forward_of_tasks(*operands, shape, tasks, lanes, parts, phase, flags)
+            settle()
+        if phase != SUMS:
+            phase = DONE
+        else:
+            add_parts(parts, sums)
+            add_lanes(sums, shape, width)
+            if not settle_channels(pointer(x), shape, np.intp(0), unsettled, values, sums, table, eps):
+                phase = OUTPUT if flags & WRITES else DONE
 
 
 # Backward -----------------------------------------------------------------------------------------------------------
 
 
 @device
-def part_gradient_sums(inputs, part, tile, lanes, partial, mode):
-    """``partial[:, lane]``: sums of dy and of dy * xhat over a task's rows; dy counts where the activation was open."""
+def run_gradient_sums(inputs, rows, width, low, high, lanes, at, sums, mode, ahead):
+    """Sums of dy and of dy * xhat over ``rows``, a range, a vector of each in turn."""
+    apart()
     dy, x, y = inputs
-    width = row_width(x.shape)
-    first, last, low, high = extent(x.shape, part, tile)
-    size, pitch = BYTES // x.itemsize, lanes.shape[1]
-    zero = splat(x.dtype.type(0))
-    sums = np.empty((2, ROWS_TILE), x.dtype)
-    for j in range(low, high):
-        partial[0, j] = partial[1, j] = 0.0
-    for start in range(first, last, ROWS_RUN):
+    size, pitch = lanes_of(x), lanes.shape[1]
+    zero = splat(cast(x, 0.0))
+    for j in range(0, high - low, size):
+        store(sums, 2 * j, size, zero)
+        store(sums, 2 * j + size, size, zero)
+    for row in rows:
         for j in range(0, high - low, size):
-            store(sums, j, size, zero)
-            store(sums, ROWS_TILE + j, size, zero)
-        stop = min(last, start + ROWS_RUN)
-        for top in range(start, stop, ROWS_BLOCK):
-            for j in range(low, high, size):
-                m = load(lanes, M * pitch + j, size, zero)
-                p = load(lanes, P * pitch + j, size, zero)
-                r = load(lanes, R * pitch + j, size, zero)
-                h = load(lanes, H * pitch + j, size, zero)
-                k = load(lanes, K * pitch + j, size, zero)
-                s = load(sums, j - low, size, zero)
-                q = load(sums, ROWS_TILE + j - low, size, zero)
-                i = top * width + j
-                for _ in range(min(ROWS_BLOCK, stop - top)):
-                    d = load(x, i, high - j, m) - m
-                    g = let_through(load(dy, i, high - j, zero), d, p, r, y, i, high - j, mode)
-                    s += g
-                    q = fma(g, fma(d, h, k), q)
-                    i += width
-                store(sums, j - low, size, s)
-                store(sums, ROWS_TILE + j - low, size, q)
-        for j in range(low, high):
-            partial[0, j] += sums[0, j - low]
-            partial[1, j] += sums[1, j - low]
-
-
-@kernel
-def gradient_sums_of_parts(dy, x, y, lanes, partial, mode):
-    """Sums of every part and lane. Parallel over parts and tiles; 2e bytes per element.
-
-    ReLU behind a residual adds e, for y.
-    """
-    parts, tiles = grid(x.shape)
-    for task in prange(parts * tiles):
-        part_gradient_sums((dy, x, y), task // tiles, task % tiles, lanes, partial[task // tiles], mode)
-
-
-@kernel
-def add_channels(x, partial, sums):
-    """``sums[:, channel] = dbeta, dgamma``, added up in order. Parallel over channels."""
-    _, channels, inner = x.shape
-    width = row_width(x.shape)
-    for channel in prange(channels):
-        dbeta, dgamma = 0.0, 0.0
-        for part in range(partial.shape[0]):
-            first, _, _, _ = extent(x.shape, part, 0)
-            filled = x.size - first * width
-            for lane in range(channel * inner, width, channels * inner):
-                for i in range(lane, min(lane + inner, filled)):
-                    dbeta += partial[part, 0, i]
-                    dgamma += partial[part, 1, i]
-        sums[0, channel] = dbeta
-        sums[1, channel] = dgamma
-
-
-@serial
-def set_gradient_constants(sums, table, shape, lanes):
-    """What only the second walk needs: ``A = -scale * mean(dy)``, ``B = -scale * mean(dy * xhat)``."""
-    count = shape[0] * shape[2]
-    for lane in range(row_width(shape)):
-        channel = lane // shape[2] % shape[1]
-        scale = table[GAMMA, channel] * table[INVSTD, channel]
-        lanes[U, lane] = sums[0, channel] / count
-        lanes[A, lane] = -scale * rounding_lost(sums[0, channel] / count, np.float64(lanes[U, lane]), 0.0)
-        lanes[B, lane] = -scale * sums[1, channel] / count
+            i, lane, n = row * width + low + j, low - at + j, high - low - j
+            prefetch(x, i + ahead)
+            prefetch(dy, i + ahead)
+            m = load(lanes, M * pitch + lane, size, zero)
+            p = load(lanes, P * pitch + lane, size, zero)
+            r = load(lanes, R * pitch + lane, size, zero)
+            d = load(x, i, n, m) - m
+            g = let_through(load(dy, i, n, zero), d, p, r, y, i, n, mode)
+            xhat = fma(d, load(lanes, H * pitch + lane, size, zero), load(lanes, K * pitch + lane, size, zero))
+            store(sums, 2 * j, size, load(sums, 2 * j, size, zero) + g)
+            store(sums, 2 * j + size, size, fma(g, xhat, load(sums, 2 * j + size, size, zero)))
 
 
 @device
-def write_part_gradient(inputs, outputs, part, tile, lanes, mode):
-    """``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))`` for one task, last rows first.
+def part_gradient_sums(inputs, shape, part, low, high, lanes, at, run, out, mode):
+    """``out[:, lane - at]``: the same in float64 over one part; dy counts where the activation let it through."""
+    apart()
+    first, last, filled = rows_of(shape, part)
+    width = row_width(shape)
+    ahead = rows_ahead(width, low, high)
+    clear(out, low - at, high - at)
+    for start in range(first, last, ROWS_RUN):
+        rows = range(start, min(last, start + ROWS_RUN))
+        run_gradient_sums(inputs, rows, width, low, min(high, filled), lanes, at, run, mode, ahead)
+        add_run(run, min(high, filled) - low, out, low - at)
 
-    Through running statistics (FROZEN) it is ``gamma * invstd * dy``; x counts only for ReLU's sign: a NaN stays there.
-    """
-    dy, x, y = inputs
-    dx, dresidual = outputs
-    width = row_width(x.shape)
-    first, last, low, high = extent(x.shape, part, tile)
-    size, pitch = BYTES // x.itemsize, lanes.shape[1]
-    zero = splat(x.dtype.type(0))
-    blocks = (last - first + ROWS_BLOCK - 1) // ROWS_BLOCK
-    for block in range(blocks - 1, -1, -1):
-        top = first + block * ROWS_BLOCK
-        for j in range(low, high, size):
-            m = load(lanes, M * pitch + j, size, zero)
-            p = load(lanes, P * pitch + j, size, zero)
-            r = load(lanes, R * pitch + j, size, zero)
-            h = load(lanes, H * pitch + j, size, zero)
-            k = load(lanes, K * pitch + j, size, zero)
-            u = load(lanes, U * pitch + j, size, zero)
-            a = load(lanes, A * pitch + j, size, zero)
-            b = load(lanes, B * pitch + j, size, zero)
-            i = top * width + j
-            for _ in range(min(ROWS_BLOCK, last - top)):
-                d = load(x, i, high - j, m) - m
-                g = let_through(load(dy, i, high - j, zero), d, p, r, y, i, high - j, mode)
-                if mode & FROM_Y:
-                    store(dresidual, i, high - j, g)
-                g = g * p if mode & FROZEN else fma(g - u, p, fma(fma(d, h, k), b, a))
-                store(dx, i, high - j, g)
-                i += width
+
+@device
+def set_gradient_constants(x, shape, first, high, table, sums, values):
+    """Constants of the second walk from finished sums, for the channels from ``first`` on that have ``high`` lanes."""
+    apart()
+    for c in range(min(high, shape[1] * shape[2]) // shape[2]):
+        found = gradient(x, table, first + c, sums[0, c], sums[1, c], shape[0] * shape[2])
+        values[U, c], values[A, c], values[B, c] = found
+
+
+@device
+def write_part_gradient(inputs, outputs, shape, part, low, high, lanes, at, mode, ahead):
+    """The second walk over one part of a tile: one span where the tile is whole rows, else one for each row."""
+    apart()
+    width = row_width(shape)
+    first, last, filled = rows_of(shape, part)
+    length = high - low
+    if length == width:
+        length, last = (last - first - 1) * width + filled, first + 1
+    for row in range(first, last):
+        start = row * width + low
+        write_gradient_span(inputs, outputs, start, start + length, low - at, width, lanes, mode, ahead)
+
+
+@device
+def backward_of_tiles(inputs, outputs, shape, tiles, tile, table, result, mode):
+    """Both walks over a thread's tiles, one tile after the other."""
+    x = inputs[1]
+    width, inner = row_width(shape), shape[2]
+    values, lanes, run = scratch(x, B + 1, tile), scratch(x, B + 1, tile), scratch(x, 2, tile)
+    sums, partial = wide_sums(tile), wide_sums(tile)
+    for low in range(tiles[0] * tile, min(width, tiles[1] * tile), tile):
+        high = min(width, low + tile)
+        first = low // inner
+        set_constants(x, shape, first, high - low, table, values)
+        spread(values, M, K, lanes, shape, high - low)
+        clear(sums, np.intp(0), high - low)
+        for part in range(part_count(shape)):
+            part_gradient_sums(inputs, shape, part, low, high, lanes, low, run, partial, mode)
+            add_sums(partial, high - low, sums)
+        add_lanes(sums, shape, high - low)
+        set_gradient_constants(x, shape, first, high - low, table, sums, values)
+        spread(values, U, B, lanes, shape, high - low)
+        for part in range(part_count(shape) - 1, -1, -1):
+            write_part_gradient(inputs, outputs, shape, part, low, high, lanes, low, mode, high - low)
+        for c in range(min(high - low, shape[1] * inner) // inner):
+            result[0, first + c], result[1, first + c] = sums[0, c], sums[1, c]
+
+
+@device
+def backward_of_tasks(inputs, outputs, shape, tasks, lanes, parts, phase, mode):
+    """One of the walks over a thread's tasks, each a part of a tile."""
+    whole = np.intp(0)
+    run = scratch(inputs[1], 2, min(row_width(shape), ROWS_TILE))
+    for k in range(tasks[1] - tasks[0]):
+        part, low, high = lanes_of_task(shape, tasks[0] + k if phase == SUMS else tasks[1] - 1 - k)
+        if phase == SUMS:
+            part_gradient_sums(inputs, shape, part, low, high, lanes, whole, run, parts[part], mode)
+        else:
+            write_part_gradient(inputs, outputs, shape, part, low, high, lanes, whole, mode, np.intp(AHEAD))
 
 
 @kernel
-def write_gradient(dy, x, y, dx, dresidual, lanes, mode):
-    """dx (and dresidual) from finished sums. Parallel over parts and tiles; 3e bytes per element.
+def backward(dy, x, y, dx, dresidual, table, mode, cache, threads):
+    """dx (and dresidual); returns dbeta and dgamma, first in their rows. Parallel over tiles, or over parts and tiles.
 
-    ReLU behind a residual adds 2e, for y and dresidual.
+    3e bytes per element where a tile of all rows of x and dy fits L2, else 5e. ReLU behind a residual adds 2e where it
+    fits, for y and dresidual, else 3e.
     """
-    parts, tiles = grid(x.shape)
-    for task in prange(parts * tiles):
-        write_part_gradient((dy, x, y), (dx, dresidual), parts - 1 - task // tiles, task % tiles, lanes, mode)
-
-
-# The family's functions ---------------------------------------------------------------------------------------------
-
-
-def statistics(x, table, eps):
-    """Fill the table's mean, var and invstd."""
-    shape = grid(x.shape)[0], row_width(x.shape)
-    means, m2s = np.empty(shape), np.empty(shape)
-    moments_of_parts(x, means, m2s)
-    merge_channels(x, means, m2s, table, eps)
-
-
-def forward_training(x, residual, y, table, eps, epilogue):
-    """Fill the table's statistics and write y: 3e bytes per element in all."""
-    statistics(x, table, eps)
-    normalize(x, residual, y, table, epilogue)
-
-
-def normalize(x, residual, y, table, epilogue):
-    """Write y with the table's statistics."""
-    normalize_lanes(x, residual, y, _constants(x, table), epilogue)
-
-
-def backward(dy, x, y, dx, dresidual, table, mode):
-    """Write dx (and dresidual), 5e bytes per element in all; return dbeta, dgamma."""
-    lanes = _constants(x, table)
-    partial = np.empty((grid(x.shape)[0], 2, row_width(x.shape)))
-    sums = np.empty((2, x.shape[1]))
-    gradient_sums_of_parts(dy, x, y, lanes, partial, mode)
-    add_channels(x, partial, sums)
-    set_gradient_constants(sums, table, x.shape, lanes)
-    write_gradient(dy, x, y, dx, dresidual, lanes, mode)
+    shape = x.shape
+    tile = whole_tile(x, 2, cache, threads)
+    width = 0 if tile else row_width(shape)
+    values, lanes = scratch(pointer(x), B + 1, width), scratch(pointer(x), B + 1, width)
+    sums, parts = wide_sums(max(width, shape[1])), np.empty((part_count(shape), 2, padded(width)))
+    if not tile:
+        set_constants(pointer(x), shape, np.intp(0), width, table, values)
+    phase = TILES if tile else SUMS
+    while phase != DONE:
+        if not tile:
+            spread(values, M, K if phase == SUMS else B, lanes, shape, width)
+        for thread in prange(threads):
+            tasks = tasks_of(shape, tile, thread, threads)
+            inputs, outputs = (pointer(dy), pointer(x), pointer(y)), (pointer(dx), pointer(dresidual))
+            if tile:
+                backward_of_tiles(inputs, outputs, shape, tasks, tile, table, sums, mode)
+            else:
+                backward_of_tasks(inputs, outputs, shape, tasks, lanes, parts, phase, mode)
+            settle()
+        if phase == SUMS:
+            add_parts(parts, sums)
+            add_lanes(sums, shape, width)
+            set_gradient_constants(pointer(x), shape, np.intp(0), width, table, sums, values)
+        phase = OUTPUT if phase == SUMS else DONE
     return sums
-
-
-def _constants(x, table):
-    """Per-lane constants, the lanes padded to whole vectors."""
-    lanes = np.empty((8, -(-row_width(x.shape) // 16) * 16), x.dtype)
-    set_constants(table, x.shape, lanes)
-    return lanes

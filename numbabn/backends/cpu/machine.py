@@ -1,0 +1,41 @@
+"""What the kernels want to know of the machine: its second-level cache. Asked of the system, once."""
+
+import functools
+from pathlib import Path
+
+USUAL = 1 << 20, 16
+"""Bytes and ways where the system does not tell: no recent core has much less."""
+
+LINUX = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+@functools.cache
+def second_level_cache() -> tuple[int, int]:
+    """Bytes of the second-level cache that one logical CPU can count on, and in how many ways it is organised.
+
+    CPUs that share a cache count on their part of it.
+    """
+    for folder in sorted(LINUX.glob("index*")):
+        try:
+            if _read(folder, "level") == "2" and _read(folder, "type") != "Instruction":
+                size = _bytes(_read(folder, "size")) // _count(_read(folder, "shared_cpu_list"))
+                return (size, int(_read(folder, "ways_of_associativity"))) if size > 0 else USUAL
+        except (OSError, ValueError):  # a container may hide these files, an emulator fill them with nonsense
+            return USUAL
+    return USUAL
+
+
+def _read(folder, name):
+    return (folder / name).read_text().strip()
+
+
+def _bytes(text):
+    """``"2048K"`` as a number."""
+    units = {"K": 1 << 10, "M": 1 << 20}
+    return int(text[:-1]) * units[text[-1]] if text[-1:] in units else int(text)
+
+
+def _count(cpus):
+    """Number of CPUs in a list like ``"0-1,4"``."""
+    ranges = [part.split("-") for part in cpus.split(",")]
+    return sum(int(ends[-1]) - int(ends[0]) + 1 for ends in ranges)

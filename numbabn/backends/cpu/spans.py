@@ -1,0 +1,83 @@
+"""The second walk with constants per lane: over memory in order, across channels, so that whole lines are streamed.
+
+Lanes have the constants of their channels side by side; what lies in order in memory has its lanes in order too.
+"""
+
+from ...jit import apart, device
+from .epilogue import FROM_Y, FROZEN, STREAMS, STREAMS_RESIDUAL, add_and_clip, let_through
+from .simd import cast, empty, fma, lanes_of, load, prefetch, put, splat, store, to_boundary
+
+M, P, R, H, K, U, A, B = range(8)
+"""Rows of the constants:
+``d = x - M``, ``y = d * P + R``, ``xhat = d * H + K``, ``dx = (dy - U) * P + xhat * B + A``."""
+
+
+@device
+def scratch(x, rows, lanes):
+    """Memory for rows of constants or sums in the dtype of ``x``, which a vector may overrun."""
+    apart()
+    size = lanes_of(x)
+    memory = empty(x, rows, (lanes + 2 * size - 1) // size * size)
+    zero = splat(cast(x, 0.0))
+    for j in range(0, memory.size, size):
+        store(memory, j, size, zero)
+    return memory
+
+
+@device
+def normalize_span(x, residual, y, start, stop, lane, width, lanes, flags, ahead):
+    """``y = relu((x - mean) * scale + beta + residual)`` from one offset to another, the first being for ``lane``."""
+    size, pitch = lanes_of(x), lanes.shape[1]
+    zero = splat(cast(x, 0.0))
+    i = start
+    n = to_boundary(y, i, flags & STREAMS)
+    while i < stop:
+        n = min(n, stop - i)
+        prefetch(x, i + ahead)
+        m = load(lanes, M * pitch + lane, size, zero)
+        p = load(lanes, P * pitch + lane, size, zero)
+        r = load(lanes, R * pitch + lane, size, zero)
+        v = fma(load(x, i, n, m) - m, p, r)
+        put(y, i, n, add_and_clip(v, residual, i, n, flags), flags & STREAMS)
+        i += n
+        lane += n
+        if lane >= width:
+            lane -= width
+        n = size
+
+
+@device
+def write_gradient_span(inputs, outputs, start, stop, lane, width, lanes, mode, ahead):
+    """``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))`` from one offset to another.
+
+    Through running statistics (FROZEN) it is ``gamma * invstd * dy``; x counts only for ReLU's sign: a NaN stays there.
+    """
+    dy, x, y = inputs
+    dx, dresidual = outputs
+    size, pitch = lanes_of(x), lanes.shape[1]
+    zero = splat(cast(x, 0.0))
+    i = start
+    n = to_boundary(dx, i, mode & STREAMS)
+    while i < stop:
+        n = min(n, stop - i)
+        prefetch(x, i + ahead)
+        prefetch(dy, i + ahead)
+        m = load(lanes, M * pitch + lane, size, zero)
+        p = load(lanes, P * pitch + lane, size, zero)
+        r = load(lanes, R * pitch + lane, size, zero)
+        d = load(x, i, n, m) - m
+        g = let_through(load(dy, i, n, zero), d, p, r, y, i, n, mode)
+        if mode & FROM_Y:
+            put(dresidual, i, n, g, mode & STREAMS_RESIDUAL)
+        if mode & FROZEN:
+            g = g * p
+        else:
+            xhat = fma(d, load(lanes, H * pitch + lane, size, zero), load(lanes, K * pitch + lane, size, zero))
+            rest = fma(xhat, load(lanes, B * pitch + lane, size, zero), load(lanes, A * pitch + lane, size, zero))
+            g = fma(g - load(lanes, U * pitch + lane, size, zero), p, rest)
+        put(dx, i, n, g, mode & STREAMS)
+        i += n
+        lane += n
+        if lane >= width:
+            lane -= width
+        n = size

@@ -1,0 +1,160 @@
+"""``numbabn bench``: options, progress, and where the results go."""
+
+import json
+import shutil
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+
+from ..training.command import UsageError
+from ..training.files import replacing
+from . import figure, machine, shapes, table
+from .extras import need
+from .measure import FUSED, WHATS, Effort, cells, measure
+from .systems import Setting, start, usable_cpus
+
+FORMAT = 1
+DTYPES = ("float32", "float64")
+MEMORY = ("reused", "fresh")
+
+NOISY = 0.01
+"""Share of stolen CPU time from which it is told: then threads wait for each other, and small arrays suffer most."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure, and how; lists are parted by commas."""
+
+    shapes: str = "resnet50,1d"
+    layout: str = "NCHW,NHWC"
+    what: str = "forward,backward,inference"
+    fused: str = "none"
+    dtype: str = "float32"
+    memory: str = "reused"
+    threads: int | None = None
+    seconds: float = 0.5
+    repeats: int | None = None
+    python: str = sys.executable
+
+
+def bench(arguments) -> bool:
+    """Carry out ``numbabn bench``; tells whether Ctrl-C ended it.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        The fields of :class:`Options`, None where not given, and ``json``, ``plot``, ``source`` and ``progress``.
+
+    Raises
+    ------
+    UsageError
+        For an unknown shape, layout or the like, and for files that cannot be written.
+    RuntimeError
+        If numbabn's own process does not start, or ``source`` is no report.
+    """
+    given = {field.name: getattr(arguments, field.name) for field in fields(Options)}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in ("json", "plot"):
+        path = getattr(arguments, name)
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"--{name}: the folder {path.parent} does not exist")
+    if "seconds" in given and "repeats" in given:
+        raise UsageError("--seconds and --repeats exclude each other")
+    if arguments.plot:
+        need("matplotlib.figure")  # better missed now than after measuring
+    if arguments.source:
+        unused = [*given, *(["json"] if arguments.json else [])]
+        if unused:
+            raise UsageError(f"--from measures nothing; leave --{unused[0]} out")
+        report, interrupted = _load(arguments.source), False
+        print(table.heading(report))
+    else:
+        report, interrupted = _measure(Options(**given), arguments.json, arguments.progress)
+    for key, found in table.groups(report).items():
+        print(f"\n{table.render(report, key, found)}")
+    if report["stolen"] > NOISY:
+        print(f"\nThe host of this virtual machine gave {report['stolen']:.0%} of the CPU time to others meanwhile.")
+    if arguments.plot and report["cells"]:
+        figure.save(arguments.plot, report)
+        print(f"\nfigure {arguments.plot}")
+    return interrupted
+
+
+def _measure(options, path, progress):
+    """The report, and whether Ctrl-C ended it early; the file ``path``, if any, grows with it."""
+    todo = _cells(options)
+    setting = Setting(_threads(options.threads), _python(options.python), options.memory == "reused")
+    effort = Effort(None, options.repeats) if options.repeats else Effort(options.seconds)
+    tqdm = need("tqdm").tqdm
+    report = {
+        "format": FORMAT,
+        "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
+        "machine": machine.describe(),
+        "setting": {**asdict(options), "threads": setting.threads, "python": setting.python},
+        "systems": {},
+        "stolen": 0.0,
+        "cells": [],
+    }
+    before = machine.ticks()
+    with ExitStack() as stack:
+        processes, report["systems"] = start(stack, setting)
+        print(table.heading(report), flush=True)
+        with tqdm(total=len(todo) * len(processes) * effort.rounds, unit="turn", disable=not progress) as bar:
+            try:
+                for cell in todo:
+                    bar.set_description(f"{table.title(cell.what, cell.layout, cell.fused)} {cell.shape}")
+                    report["cells"].append(measure(cell, processes, options.dtype, setting.reuse, effort, bar.update))
+                    report["stolen"] = machine.stolen_since(before)
+                    _save(path, report)
+            except KeyboardInterrupt:
+                return report, True
+    return report, False
+
+
+def _cells(options):
+    """What is asked for, each combination once."""
+    try:
+        sizes = shapes.parse(options.shapes)
+    except ValueError as error:
+        raise UsageError(f"--shapes: {error}") from None
+    chosen = {"layout": shapes.LAYOUTS, "what": WHATS, "fused": FUSED}
+    for name, known in chosen.items():
+        words = list(dict.fromkeys(word.strip() for word in getattr(options, name).split(",")))
+        for word in words:
+            if word not in known:
+                raise UsageError(f"--{name}: {word!r} is unknown; expected {', '.join(known)}")
+        chosen[name] = words
+    return cells(sizes, chosen["layout"], chosen["what"], chosen["fused"])
+
+
+def _threads(given):
+    most = len(usable_cpus())
+    if given is not None and given > most:
+        raise UsageError(f"--threads: {given} threads are asked for; this process may use {most}")
+    return given or most
+
+
+def _python(given):
+    """The path of an interpreter."""
+    found = shutil.which(given)
+    if found is None:
+        raise UsageError(f"--python: {given} is no program")
+    return found
+
+
+def _save(path, report):
+    if path is not None:
+        with replacing(path) as file:
+            file.write((json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _load(path):
+    """A report from a file."""
+    try:
+        report = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise RuntimeError(f"{path} is no JSON file: {error}") from None
+    if not isinstance(report, dict) or report.get("format") != FORMAT:
+        raise RuntimeError(f"{path} is no report of numbabn bench with format {FORMAT}")
+    return report
