@@ -10,6 +10,7 @@ order it presents them in::
 Any other array (a slice with gaps, a broadcast, a reversed axis) is copied once.
 """
 
+import functools
 from math import prod
 from typing import NamedTuple
 
@@ -62,10 +63,15 @@ def view(x: np.ndarray, axis: int) -> View:
     """
     shape = x.shape
     if x.flags.c_contiguous:
-        return View(shape, None, (prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])))
+        return _as_it_lies(shape, axis)
     order = tuple(sorted(range(x.ndim), key=lambda a: -x.strides[a]))
     if not x.transpose(order).flags.c_contiguous:
-        return View(shape, None, (prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])))
+        return _as_it_lies(shape, axis)
     place = order.index(axis)
     sizes = [shape[a] for a in order]
     return View(shape, order, (prod(sizes[:place]), shape[axis], prod(sizes[place + 1 :])))
+
+
+@functools.lru_cache(maxsize=1024)
+def _as_it_lies(shape, axis):
+    return View(shape, None, (prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])))

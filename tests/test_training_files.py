@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from numbabn.training.extras import need
+from numbabn.extras import need
 from numbabn.training.files import replacing
 
 
@@ -72,4 +72,4 @@ def test_a_missing_package_is_named_with_the_extra(monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     package = module.split(".")[0]
     with pytest.raises(ImportError, match=rf'{package} is needed here: pip install "numbabn\[train\]"'):
-        need(module)
+        need(module, "train")

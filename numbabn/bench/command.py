@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
+from ..extras import need
 from ..training.command import UsageError
 from ..training.files import replacing
 from . import figure, machine, shapes, table
-from .extras import need
 from .measure import FUSED, WHATS, Effort, cells, measure
 from .systems import Setting, start, usable_cpus
 
@@ -62,7 +62,7 @@ def bench(arguments) -> bool:
     if "seconds" in given and "repeats" in given:
         raise UsageError("--seconds and --repeats exclude each other")
     if arguments.plot:
-        need("matplotlib.figure")  # better missed now than after measuring
+        need("matplotlib.figure", "bench")  # better missed now than after measuring
     if arguments.source:
         unused = [*given, *(["json"] if arguments.json else [])]
         if unused:
@@ -86,7 +86,7 @@ def _measure(options, path, progress):
     todo = _cells(options)
     setting = Setting(_threads(options.threads), _python(options.python), options.memory == "reused")
     effort = Effort(None, options.repeats) if options.repeats else Effort(options.seconds)
-    tqdm = need("tqdm").tqdm
+    tqdm = need("tqdm", "bench").tqdm
     report = {
         "format": FORMAT,
         "date": datetime.now().strftime("%Y-%m-%d %H:%M"),

@@ -1,7 +1,7 @@
 """A report as a picture: how near each system comes to the copy limit."""
 
+from ..extras import need
 from ..training.files import replacing
-from .extras import need
 from .systems import NUMBABN
 from .table import groups, peers, ratio, title, written
 
@@ -40,9 +40,9 @@ def save(path, report: dict) -> None:
     shapes = [max(len(panels.get((what, *row), ())) for what in columns) for row in rows]
     heights = [PANEL_HEIGHT + SHAPE_HEIGHT * count for count in shapes]
     size = (1.4 + PANEL_WIDTH * len(columns), 0.9 + sum(heights))
-    figure = need("matplotlib.figure").Figure(figsize=size, layout="constrained", dpi=110)
+    figure = need("matplotlib.figure", "bench").Figure(figsize=size, layout="constrained", dpi=110)
     # A figure of its own on Agg, not pyplot: no display is needed and no global state is touched.
-    canvas = need("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
+    canvas = need("matplotlib.backends.backend_agg", "bench").FigureCanvasAgg(figure)
     grid = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights, sharex=True)
     for (what, layout, fused), cells in panels.items():
         column = columns.index(what)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..backends import pick
+from ..extras import need
 from . import compare, recipe
-from .extras import need
 from .figures import save_curves
 from .loop import BEST, LAST
 from .recipe import Options
@@ -42,7 +42,7 @@ def train(arguments) -> bool:
     folder = _folder(arguments.out, arguments.resume)
     options = _options(arguments, _saved_options(folder) if arguments.resume else None)
     _check_backend(options)
-    need("matplotlib.figure")  # better missed now than after the training
+    need("matplotlib.figure", "train")  # better missed now than after the training
     print("Loading kernels (the first run on a machine compiles them) ...", flush=True)
     histories = {}
     for name, (place, run) in _runs(folder, options).items():

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .extras import need
+from ..extras import need
 
 TEST_SHARE = 0.2
 
@@ -77,7 +77,7 @@ def digits(seed: int = 0, dtype=np.float32) -> Dataset:
     >>> data.train_images.shape, data.test_images.shape
     ((1438, 1, 8, 8), (359, 1, 8, 8))
     """
-    source = need("sklearn.datasets").load_digits()
+    source = need("sklearn.datasets", "train").load_digits()
     images = (source.images[:, None] / 16.0).astype(dtype)
     labels = source.target.astype(np.int64)
     test = stratified(labels, TEST_SHARE, seed)

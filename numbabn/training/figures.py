@@ -2,7 +2,7 @@
 
 import itertools
 
-from .extras import need
+from ..extras import need
 from .files import replacing
 from .history import History
 
@@ -28,9 +28,9 @@ def save_curves(path, histories: dict[str, History], title: str = "") -> None:
     OSError
         If the file cannot be written.
     """
-    figure = need("matplotlib.figure").Figure(figsize=(10, 4.2), layout="constrained")
+    figure = need("matplotlib.figure", "train").Figure(figsize=(10, 4.2), layout="constrained")
     # A figure of its own on Agg, not pyplot: no display is needed and no global state is touched.
-    canvas = need("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
+    canvas = need("matplotlib.backends.backend_agg", "train").FigureCanvasAgg(figure)
     loss, accuracy = figure.subplots(1, 2)
     for colour, (name, history) in zip(itertools.cycle(COLOURS), histories.items(), strict=False):
         _draw(loss, history, "loss", 1.0, colour, name)

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from ..extras import need
 from ..nn import CrossEntropy
 from ..nn.checks import whole
 from . import checkpoint
 from .checkpoint import CheckpointError, Place
 from .data import Dataset
-from .extras import need
 from .history import History
 from .loop import LAST, NoBar, Run, epoch_batches
 
@@ -109,7 +109,7 @@ def fit(
         **(settings or {}),
     }
     _check_parameters(model, optimizer)
-    bar = need("tqdm").tqdm if progress else NoBar
+    bar = need("tqdm", "train").tqdm if progress else NoBar
     place = _start(config, model, optimizer, out, resume)
     folder = None if out is None else Path(out)
     return Run(model, data, optimizer, criterion, schedule or _constant, place, folder, bar).train()

@@ -4,6 +4,7 @@ Two families: ``planes`` where a channel's values lie in long contiguous rows, `
 or where their rows are short. Each is two kernels, ``forward`` and ``backward``.
 """
 
+import numba
 import numpy as np
 
 from .. import reference
@@ -79,7 +80,7 @@ def _family(x):
 
 def _streams(array):
     """Whether to write past the caches, which hold too little of the array for whoever reads it next."""
-    return array.nbytes >= STREAM_FROM * second_level_cache()[0]
+    return array.nbytes >= STREAM_FROM * second_level_cache()[0] * numba.get_num_threads()
 
 
 def _writeable(array):

@@ -25,20 +25,34 @@ def subtract_product(shift, missing, scale):
 
 
 @device
+def lost_of_mean(x, table, channel):
+    """What rounding a channel's mean to the dtype of ``x`` lost."""
+    mean = table[MEAN, channel]
+    return rounding_lost(mean, np.float64(cast(x, mean)), table[REST, channel])
+
+
+@device
 def affine(x, table, channel):
-    """``m, p, r, h, k`` of ``d = x - m``, ``y = d * p + r`` and ``xhat = d * h + k``."""
-    mean, invstd = table[MEAN, channel], table[INVSTD, channel]
+    """``m, p, r, h`` of ``d = x - m``, ``y = d * p + r`` and, but for what the mean lost, ``xhat = d * h``."""
+    invstd = table[INVSTD, channel]
     scale = table[GAMMA, channel] * invstd
-    m = cast(x, mean)
-    missing = rounding_lost(mean, np.float64(m), table[REST, channel])
-    r = subtract_product(table[BETA, channel], missing, scale)
-    return m, cast(x, scale), cast(x, r), cast(x, invstd), cast(x, subtract_product(0.0, missing, invstd))
+    r = subtract_product(table[BETA, channel], lost_of_mean(x, table, channel), scale)
+    return cast(x, table[MEAN, channel]), cast(x, scale), cast(x, r), cast(x, invstd)
+
+
+@device
+def dgamma_from(x, table, channel, dbeta, dgamma):
+    """The sum of dy * xhat from that of dy * d * h, which lacks what the mean lost."""
+    return subtract_product(dgamma, lost_of_mean(x, table, channel), table[INVSTD, channel] * dbeta)
 
 
 @device
 def gradient(x, table, channel, dbeta, dgamma, count):
-    """``u, a, b`` of ``dx = (dy - u) * p + xhat * b + a``: the rounded mean of dy, what rounding lost, xhat's share."""
-    scale = table[GAMMA, channel] * table[INVSTD, channel]
+    """``u, a, b`` of ``dx = (dy - u) * p + d * h * b + a``: the mean of dy, what roundings lost, the share of xhat."""
+    invstd = table[INVSTD, channel]
+    scale = table[GAMMA, channel] * invstd
     mean = dbeta / count
     u = cast(x, mean)
-    return u, cast(x, -scale * rounding_lost(mean, np.float64(u), 0.0)), cast(x, -scale * dgamma / count)
+    b = -scale * dgamma / count
+    a = -scale * rounding_lost(mean, np.float64(u), 0.0)
+    return u, cast(x, subtract_product(a, lost_of_mean(x, table, channel), invstd * b)), cast(x, b)

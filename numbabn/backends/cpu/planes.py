@@ -15,12 +15,12 @@ from numba import prange
 
 from ...jit import apart, device, kernel, share, shared
 from ..host import MEAN
-from .constants import affine, gradient
+from .constants import affine, dgamma_from, gradient
 from .epilogue import FROM_Y, FROZEN, MEASURES, STREAMS, STREAMS_RESIDUAL, WRITES, add_and_clip, let_through
 from .moments import FAR, HARD, all_true, centred, finish, finish_running, first_shift, verdict
 from .policy import AHEAD, CACHE_SHARE, PLANES_GROUP, PLANES_PART, PLANES_RUN
 from .simd import cast, empty, fma, lanes_of, load, pointer, prefetch, put, settle, splat, store, to_boundary, total
-from .spans import A, B, H, K, M, P, R, U, normalize_span, scratch, write_gradient_span
+from .spans import A, B, H, M, P, R, U, normalize_span, scratch, write_gradient_span
 
 CHANNELS, SUMS, OUTPUT, DONE = range(4)
 """What all threads do at a time: both walks over channels of their own; or the first, then the second over tasks."""
@@ -205,7 +205,7 @@ def settle_channels(x, shape, shifts, unsettled, parts, table, eps):
 def normalize_part(x, residual, y, shape, channel, part, table, flags, ahead):
     """``y = relu((x - mean) * scale + beta + residual)`` for one part of a channel, last row first."""
     apart()
-    m, p, r, _, _ = affine(x, table, channel)
+    m, p, r, _ = affine(x, table, channel)
     m, p, r = splat(m), splat(p), splat(r)
     pitch = shape[1] * shape[2]
     first, last = runs_of(shape, part)
@@ -230,7 +230,7 @@ def normalize_group(x, residual, y, shape, start, stop, table, lanes, flags, ahe
     apart()
     outer, channels, inner = shape
     for channel in range(start, stop):
-        m, p, r, _, _ = affine(x, table, channel)
+        m, p, r, _ = affine(x, table, channel)
         for k, value in ((M, m), (P, p), (R, r)):
             fill(lanes, k, (channel - start) * inner, inner, value)
     for row in range(outer - 1, -1, -1):
@@ -303,11 +303,11 @@ def forward(x, residual, y, table, eps, flags, cache, threads):
 
 @device
 def part_gradient_sums(inputs, shape, channel, part, table, mode):
-    """Sums of dy and of dy * xhat over one part of a channel; dy counts where the activation let it through."""
+    """Sums of dy and of dy * d * h over one part of a channel; dy counts where the activation let it through."""
     apart()
     dy, x, y = inputs
-    m, p, r, h, k = affine(x, table, channel)
-    m, p, r, h, k = splat(m), splat(p), splat(r), splat(h), splat(k)
+    m, p, r, h = affine(x, table, channel)
+    m, p, r, h = splat(m), splat(p), splat(r), splat(h)
     zero = splat(cast(x, 0.0))
     lanes = lanes_of(x)
     pitch = shape[1] * shape[2]
@@ -326,7 +326,7 @@ def part_gradient_sums(inputs, shape, channel, part, table, mode):
                 d = load(x, i, end - i, m) - m
                 g = let_through(load(dy, i, end - i, zero), d, p, r, y, i, end - i, mode)
                 s += g
-                q = fma(g, fma(d, h, k), q)
+                q = fma(g, d * h, q)
                 i += lanes
         dbeta += total(s)
         dgamma += total(q)
@@ -342,8 +342,8 @@ def write_part_gradient(inputs, outputs, shape, channel, part, table, sums, mode
     apart()
     dy, x, y = inputs
     dx, dresidual = outputs
-    m, p, r, h, k = affine(x, table, channel)
-    m, p, r, h, k = splat(m), splat(p), splat(r), splat(h), splat(k)
+    m, p, r, h = affine(x, table, channel)
+    m, p, r, h = splat(m), splat(p), splat(r), splat(h)
     u, a, b = gradient(x, table, channel, sums[0, channel], sums[1, channel], shape[0] * shape[2])
     u, a, b = splat(u), splat(a), splat(b)
     zero = splat(cast(x, 0.0))
@@ -363,7 +363,7 @@ def write_part_gradient(inputs, outputs, shape, channel, part, table, sums, mode
                 g = let_through(load(dy, i, n, zero), d, p, r, y, i, n, mode)
                 if mode & FROM_Y:
                     put(dresidual, i, n, g, mode & STREAMS_RESIDUAL)
-                g = g * p if mode & FROZEN else fma(g - u, p, fma(fma(d, h, k), b, a))
+                g = g * p if mode & FROZEN else fma(g - u, p, fma(d * h, b, a))
                 put(dx, i, n, g, mode & STREAMS)
                 i += n
                 n = lanes_of(x)
@@ -376,9 +376,9 @@ def write_group_gradient(inputs, outputs, shape, start, stop, table, sums, lanes
     x = inputs[1]
     outer, channels, inner = shape
     for channel in range(start, stop):
-        m, p, r, h, k = affine(x, table, channel)
+        m, p, r, h = affine(x, table, channel)
         u, a, b = gradient(x, table, channel, sums[0, channel], sums[1, channel], outer * inner)
-        for row, value in ((M, m), (P, p), (R, r), (H, h), (K, k), (U, u), (A, a), (B, b)):
+        for row, value in ((M, m), (P, p), (R, r), (H, h), (U, u), (A, a), (B, b)):
             fill(lanes, row, (channel - start) * inner, inner, value)
     for row in range(outer - 1, -1, -1):
         first, last = (row * channels + start) * inner, (row * channels + stop) * inner
@@ -388,7 +388,8 @@ def write_group_gradient(inputs, outputs, shape, start, stop, table, sums, lanes
 @device
 def backward_of_channels(inputs, outputs, shape, channels, group, table, sums, mode, ahead):
     """Both walks over a thread's channels, one group after the other."""
-    lanes = scratch(inputs[1], B + 1, group * shape[2] if group > 1 else 0)
+    x = inputs[1]
+    lanes = scratch(x, B + 1, group * shape[2] if group > 1 else 0)
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
         for channel in range(start, stop):
@@ -397,6 +398,7 @@ def backward_of_channels(inputs, outputs, shape, channels, group, table, sums, m
                 dbeta, dgamma = part_gradient_sums(inputs, shape, channel, part, table, mode)
                 sums[0, channel] += dbeta
                 sums[1, channel] += dgamma
+            sums[1, channel] = dgamma_from(x, table, channel, sums[0, channel], sums[1, channel])
         if group > 1:
             write_group_gradient(inputs, outputs, shape, start, stop, table, sums, lanes, mode, ahead)
             continue
@@ -419,13 +421,14 @@ def backward_of_tasks(inputs, outputs, shape, tasks, table, parts, sums, phase, 
 
 
 @device
-def add_parts(parts, sums):
+def add_parts(x, table, parts, sums):
     """``sums[:, channel] = dbeta, dgamma``, added up in order."""
     for channel in range(parts.shape[0]):
         sums[0, channel] = sums[1, channel] = 0.0
         for part in range(parts.shape[1]):
             sums[0, channel] += parts[channel, part, 0]
             sums[1, channel] += parts[channel, part, 1]
+        sums[1, channel] = dgamma_from(x, table, channel, sums[0, channel], sums[1, channel])
 
 
 @kernel
@@ -452,6 +455,6 @@ def backward(dy, x, y, dx, dresidual, table, mode, cache, threads):
                 backward_of_tasks(inputs, outputs, shape, tasks, table, parts, sums, phase, mode, ahead)
             settle()
         if phase == SUMS:
-            add_parts(parts, sums)
+            add_parts(pointer(x), table, parts, sums)
         phase = OUTPUT if phase == SUMS else DONE
     return sums

@@ -14,8 +14,8 @@ from numba import prange
 
 from ...jit import apart, device, kernel, share, shared
 from ..host import INVSTD, MEAN, REST, VAR
-from .constants import affine, gradient
-from .epilogue import MEASURES, WRITES, let_through
+from .constants import affine, dgamma_from, gradient
+from .epilogue import FROM_X, MEASURES, WRITES, let_through
 from .moments import (
     FAR,
     FAR_FROM,
@@ -33,7 +33,7 @@ from .moments import (
 )
 from .policy import AHEAD, CACHE_SHARE, ROWS_LANES, ROWS_PART, ROWS_PARTS, ROWS_RUN, ROWS_TILE, SAMPLES
 from .simd import accumulate, cast, empty, fma, lanes_of, load, pointer, prefetch, settle, splat, store
-from .spans import A, B, H, K, M, P, R, U, normalize_span, scratch, write_gradient_span
+from .spans import A, B, H, M, P, R, U, normalize_span, scratch, write_gradient_span
 
 DOUBLE = np.zeros(1)
 """Something that is float64."""
@@ -175,7 +175,7 @@ def run_sums(x, rows, pitch, low, high, lanes, at, sums, ahead):
 
 @device
 def rows_ahead(width, low, high):
-    """How far ahead the first walk prefetches: whole rows, a page's worth of them in the tile."""
+    """How far ahead walks prefetch that find nothing in the cache: whole rows, a page's worth of them in the tile."""
     return np.intp(AHEAD) if high - low == width else (AHEAD + high - low - 1) // (high - low) * width
 
 
@@ -347,7 +347,7 @@ def set_constants(x, shape, first, high, table, values):
     """Constants of the channels from ``first`` on that have ``high`` lanes."""
     apart()
     for c in range(min(high, shape[1] * shape[2]) // shape[2]):
-        values[M, c], values[P, c], values[R, c], values[H, c], values[K, c] = affine(x, table, first + c)
+        values[M, c], values[P, c], values[R, c], values[H, c] = affine(x, table, first + c)
 
 
 @device
@@ -368,7 +368,7 @@ def normalize_part(x, residual, y, shape, part, low, high, lanes, at, flags, ahe
 def forward_of_tiles(x, residual, y, shape, tiles, tile, table, eps, flags):
     """Both walks over a thread's tiles, one tile after the other."""
     width = row_width(shape)
-    values, lanes, run = scratch(x, K + 1, tile), scratch(x, R + 1, tile), scratch(x, 2, tile)
+    values, lanes, run = scratch(x, H + 1, tile), scratch(x, R + 1, tile), scratch(x, 2, tile)
     sums, partial = wide_sums(tile), wide_sums(tile)
     for low in range(tiles[0] * tile, min(width, tiles[1] * tile), tile):
         high = min(width, low + tile)
@@ -391,7 +391,8 @@ def forward_of_tasks(x, residual, y, shape, tasks, lanes, parts, phase, flags):
         if phase == SUMS:
             part_sums(x, shape, part, low, high, lanes, whole, run, parts[part])
         else:
-            normalize_part(x, residual, y, shape, part, low, high, lanes, whole, flags, np.intp(AHEAD))
+            ahead = rows_ahead(row_width(shape), low, high)
+            normalize_part(x, residual, y, shape, part, low, high, lanes, whole, flags, ahead)
 
 
 @kernel
@@ -405,7 +406,7 @@ def forward(x, residual, y, table, eps, flags, cache, threads):
         finish_running(table, eps)
     tile = whole_tile(x, 1, cache, threads)
     width = 0 if tile else row_width(shape)
-    values, lanes = scratch(pointer(x), K + 1, width), scratch(pointer(x), R + 1, width)
+    values, lanes = scratch(pointer(x), H + 1, width), scratch(pointer(x), R + 1, width)
     parts = np.empty((part_count(shape) if flags & MEASURES else 0, 2, padded(width)))
     sums = wide_sums(width)
     unsettled = all_true(shape[1])
@@ -439,7 +440,7 @@ def forward(x, residual, y, table, eps, flags, cache, threads):
 
 @device
 def run_gradient_sums(inputs, rows, width, low, high, lanes, at, sums, mode, ahead):
-    """Sums of dy and of dy * xhat over ``rows``, a range, a vector of each in turn."""
+    """Sums of dy and of dy * d * h over ``rows``, a range, a vector of each in turn."""
     apart()
     dy, x, y = inputs
     size, pitch = lanes_of(x), lanes.shape[1]
@@ -453,13 +454,13 @@ def run_gradient_sums(inputs, rows, width, low, high, lanes, at, sums, mode, ahe
             prefetch(x, i + ahead)
             prefetch(dy, i + ahead)
             m = load(lanes, M * pitch + lane, size, zero)
-            p = load(lanes, P * pitch + lane, size, zero)
-            r = load(lanes, R * pitch + lane, size, zero)
+            p = load(lanes, P * pitch + lane, size, zero) if mode & FROM_X else zero
+            r = load(lanes, R * pitch + lane, size, zero) if mode & FROM_X else zero
             d = load(x, i, n, m) - m
             g = let_through(load(dy, i, n, zero), d, p, r, y, i, n, mode)
-            xhat = fma(d, load(lanes, H * pitch + lane, size, zero), load(lanes, K * pitch + lane, size, zero))
+            scaled = d * load(lanes, H * pitch + lane, size, zero)
             store(sums, 2 * j, size, load(sums, 2 * j, size, zero) + g)
-            store(sums, 2 * j + size, size, fma(g, xhat, load(sums, 2 * j + size, size, zero)))
+            store(sums, 2 * j + size, size, fma(g, scaled, load(sums, 2 * j + size, size, zero)))
 
 
 @device
@@ -478,9 +479,10 @@ def part_gradient_sums(inputs, shape, part, low, high, lanes, at, run, out, mode
 
 @device
 def set_gradient_constants(x, shape, first, high, table, sums, values):
-    """Constants of the second walk from finished sums, for the channels from ``first`` on that have ``high`` lanes."""
+    """Finish sums, and from them set the constants of the second walk, for channels that have ``high`` lanes."""
     apart()
     for c in range(min(high, shape[1] * shape[2]) // shape[2]):
+        sums[1, c] = dgamma_from(x, table, first + c, sums[0, c], sums[1, c])
         found = gradient(x, table, first + c, sums[0, c], sums[1, c], shape[0] * shape[2])
         values[U, c], values[A, c], values[B, c] = found
 
@@ -510,7 +512,7 @@ def backward_of_tiles(inputs, outputs, shape, tiles, tile, table, result, mode):
         high = min(width, low + tile)
         first = low // inner
         set_constants(x, shape, first, high - low, table, values)
-        spread(values, M, K, lanes, shape, high - low)
+        spread(values, M, H, lanes, shape, high - low)
         clear(sums, np.intp(0), high - low)
         for part in range(part_count(shape)):
             part_gradient_sums(inputs, shape, part, low, high, lanes, low, run, partial, mode)
@@ -534,7 +536,8 @@ def backward_of_tasks(inputs, outputs, shape, tasks, lanes, parts, phase, mode):
         if phase == SUMS:
             part_gradient_sums(inputs, shape, part, low, high, lanes, whole, run, parts[part], mode)
         else:
-            write_part_gradient(inputs, outputs, shape, part, low, high, lanes, whole, mode, np.intp(AHEAD))
+            ahead = rows_ahead(row_width(shape), low, high)
+            write_part_gradient(inputs, outputs, shape, part, low, high, lanes, whole, mode, ahead)
 
 
 @kernel
@@ -554,7 +557,7 @@ def backward(dy, x, y, dx, dresidual, table, mode, cache, threads):
     phase = TILES if tile else SUMS
     while phase != DONE:
         if not tile:
-            spread(values, M, K if phase == SUMS else B, lanes, shape, width)
+            spread(values, M, H if phase == SUMS else B, lanes, shape, width)
         for thread in prange(threads):
             tasks = tasks_of(shape, tile, thread, threads)
             inputs, outputs = (pointer(dy), pointer(x), pointer(y)), (pointer(dx), pointer(dresidual))

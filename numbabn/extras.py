@@ -1,15 +1,16 @@
-"""Packages of the extra ``train``, imported when they are first needed."""
+"""Packages that only an extra brings, imported when they are first needed."""
 
 import importlib
 
 
-def need(module: str):
-    """Import a module of the extra ``train``, or say how to install it.
+def need(module: str, extra: str):
+    """Import a module that an extra brings, or say how to install it.
 
     Parameters
     ----------
     module : str
         Dotted name, such as ``"matplotlib.figure"``.
+    extra : {"train", "bench"}
 
     Raises
     ------
@@ -20,4 +21,4 @@ def need(module: str):
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise ImportError(f'{package} is needed here: pip install "numbabn[train]"  ({error})') from error
+        raise ImportError(f'{package} is needed here: pip install "numbabn[{extra}]"  ({error})') from error
