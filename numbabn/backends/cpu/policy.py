@@ -16,8 +16,8 @@ ROWS_LANES = 64
 """Least width of a row: narrower ones (few channels) are read several at a time, so that vectors are full."""
 
 ROWS_TILE = 2048
-"""Most lanes that one task takes: its constants and sums are some 40 KB then. Narrower tiles leave walks of short spans;
-(1568, 2048), training forward and backward: 1.37 and 2.47 ms with 512, 1.13 and 2.04 ms with 2048."""
+"""Most lanes that one task takes: its constants and sums are some 40 KB then. Narrower tiles leave short spans;
+(1568, 2048), forward in training and backward: 1.37 and 2.47 ms with 512, 1.13 and 2.04 ms with 2048."""
 
 ROWS_RUN = 128
 """Rows summed in their own dtype before they are added up in float64."""
