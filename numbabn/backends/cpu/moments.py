@@ -81,16 +81,6 @@ def first_shift(x, shape, channel):
 
 
 @device
-def lanes_total(values, offset, count):
-    """Sum of a float64 array's elements ``offset`` to ``offset + count``, in the order of :func:`simd.total`."""
-    zero = splat(0.0)
-    s = zero
-    for j in range(0, count, lanes_of(values)):
-        s += load(values, offset + j, count - j, zero)
-    return total(s)
-
-
-@device
 def centred(x, shape, channel, origin):
     """Mean of ``x - origin`` and M2 of a channel, in float64 by two passes: for values that their dtype cannot square.
 

@@ -26,8 +26,6 @@ from .moments import (
     finish,
     finish_running,
     finite_shift,
-    first_shift,
-    lanes_total,
     least_square,
     verdict,
 )
@@ -137,19 +135,23 @@ def wide_sums(lanes):
 def spread(values, first, last, lanes, shape, high):
     """Give rows of the constants of channels to their lanes, ``high`` of them, and the front once more behind."""
     apart()
-    inner = shape[2]
+    inner, size = shape[2], lanes_of(values)
     base = min(high, shape[1] * inner)
+    zero = splat(cast(values, 0.0))
     for k in range(first, last + 1):
+        start = k * lanes.shape[1]
         if inner == 1:
-            for lane in range(base):
-                lanes[k, lane] = values[k, lane]
+            for lane in range(0, base, size):
+                store(lanes, start + lane, base - lane, load(values, k * values.shape[1] + lane, size, zero))
         else:
             for lane in range(0, base, inner):
                 value = splat(values[k, lane // inner])
-                for j in range(0, inner, lanes_of(lanes)):
-                    store(lanes, k * lanes.shape[1] + lane + j, inner - j, value)
-        for lane in range(base, lanes.shape[1]):
-            lanes[k, lane] = lanes[k, lane - base]
+                for j in range(0, inner, size):
+                    store(lanes, start + lane + j, inner - j, value)
+        step = min(base, size)
+        for lane in range(base, lanes.shape[1], step):
+            count = min(step, lanes.shape[1] - lane)
+            store(lanes, start + lane, count, load(lanes, start + lane - base, count, zero))
 
 
 # Statistics ---------------------------------------------------------------------------------------------------------
@@ -227,19 +229,20 @@ def add_lanes(sums, shape, high):
     base = shape[1] * inner
     if inner == 1 and high <= base:
         return
-    for k in range(2):
-        for channel in range(min(high, base) // inner):
-            s = 0.0
-            for lane in range(channel * inner, high, base):
-                s += sums[k, lane] if inner == 1 else lanes_total(sums, k * sums.shape[1] + lane, inner)
-            sums[k, channel] = s
+    for channel in range(min(high, base) // inner):
+        s = q = 0.0
+        for first in range(channel * inner, high, base):
+            for lane in range(first, first + inner):
+                s += sums[0, lane]
+                q += sums[1, lane]
+        sums[0, channel], sums[1, channel] = s, q
 
 
 @device
 def first_shifts(x, shape, low, high, values, lanes, run, sums):
-    """First guesses of the means of a tile's channels, in row M of the lanes. Their origins are left in ``values[P]``.
+    """First guesses of the means of a tile's channels, in row M of the lanes; their origins are left in ``values[P]``.
 
-    Long rows give a vector each; else some rows, spread over the array, are summed lane by lane.
+    They are taken from some rows spread over the array.
     """
     apart()
     outer, channels, inner = shape
@@ -249,10 +252,7 @@ def first_shifts(x, shape, low, high, values, lanes, run, sums):
     count = min(high - low, channels * inner) // inner
     for c in range(count):
         values[M, c] = values[P, c] = x[(first + c) * inner]
-    if inner >= lanes_of(x):
-        for c in range(count):
-            values[M, c] = first_shift(x, shape, first + c)
-    elif whole > 0:
+    if whole > 0:
         wanted = SAMPLES * channels // width + 1
         samples = min(whole, wanted)
         step = max(1, whole // wanted)

@@ -4,7 +4,7 @@ Lanes have the constants of their channels side by side; what lies in order in m
 """
 
 from ...jit import apart, device
-from .epilogue import FROM_X, FROM_Y, FROZEN, STREAMS, STREAMS_RESIDUAL, add_and_clip, let_through
+from .epilogue import FROM_Y, FROZEN, STREAMS, STREAMS_RESIDUAL, add_and_clip, let_through
 from .simd import cast, empty, fma, lanes_of, load, prefetch, put, splat, store, to_boundary
 
 M, P, R, H, U, A, B = range(7)
@@ -25,39 +25,31 @@ def scratch(x, rows, lanes):
 
 
 @device
-def normalize_vector(x, residual, y, i, n, lane, lanes, flags, ahead):
-    """The first ``n`` lanes of a vector of ``y = relu((x - mean) * scale + beta + residual)``."""
+def normalize_span(x, residual, y, start, stop, lane, width, lanes, flags, ahead):
+    """``y = relu((x - mean) * scale + beta + residual)`` from one offset to another, the first being for ``lane``.
+
+    Lost: a loop of whole vectors between a first and a last one. It was no faster, and took longer to compile.
+    """
     size, pitch = lanes_of(x), lanes.shape[1]
     zero = splat(cast(x, 0.0))
-    prefetch(x, i + ahead)
-    m = load(lanes, M * pitch + lane, size, zero)
-    p = load(lanes, P * pitch + lane, size, zero)
-    r = load(lanes, R * pitch + lane, size, zero)
-    v = fma(load(x, i, n, m) - m, p, r)
-    put(y, i, n, add_and_clip(v, residual, i, n, flags), flags & STREAMS)
-
-
-@device
-def normalize_span(x, residual, y, start, stop, lane, width, lanes, flags, ahead):
-    """All of it from one offset to another, the first being for ``lane``, ``width`` lanes in turn."""
-    i, size = start, lanes_of(x)
+    i = start
     n = to_boundary(y, i, flags & STREAMS)
-    if n < size:
+    while i < stop:
         n = min(n, stop - i)
-        normalize_vector(x, residual, y, i, n, lane, lanes, flags, ahead)
+        prefetch(x, i + ahead)
+        m = load(lanes, M * pitch + lane, size, zero)
+        p = load(lanes, P * pitch + lane, size, zero)
+        r = load(lanes, R * pitch + lane, size, zero)
+        v = fma(load(x, i, n, m) - m, p, r)
+        put(y, i, n, add_and_clip(v, residual, i, n, flags), flags & STREAMS)
         i += n
         lane = lane + n if lane + n < width else lane + n - width
-    while i + size <= stop:
-        normalize_vector(x, residual, y, i, size, lane, lanes, flags, ahead)
-        i += size
-        lane = lane + size if lane + size < width else lane + size - width
-    if i < stop:
-        normalize_vector(x, residual, y, i, stop - i, lane, lanes, flags, ahead)
+        n = size
 
 
 @device
-def write_gradient_vector(inputs, outputs, i, n, lane, lanes, mode, ahead):
-    """The first ``n`` lanes of ``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))``.
+def write_gradient_span(inputs, outputs, start, stop, lane, width, lanes, mode, ahead):
+    """``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))`` from one offset to another.
 
     Through running statistics (FROZEN) it is ``gamma * invstd * dy``; x counts only for ReLU's sign: a NaN stays there.
     """
@@ -65,38 +57,27 @@ def write_gradient_vector(inputs, outputs, i, n, lane, lanes, mode, ahead):
     dx, dresidual = outputs
     size, pitch = lanes_of(x), lanes.shape[1]
     zero = splat(cast(x, 0.0))
-    prefetch(x, i + ahead)
-    prefetch(dy, i + ahead)
-    m = load(lanes, M * pitch + lane, size, zero)
-    p = load(lanes, P * pitch + lane, size, zero)
-    r = load(lanes, R * pitch + lane, size, zero) if mode & FROM_X else zero
-    d = load(x, i, n, m) - m
-    g = let_through(load(dy, i, n, zero), d, p, r, y, i, n, mode)
-    if mode & FROM_Y:
-        put(dresidual, i, n, g, mode & STREAMS_RESIDUAL)
-    if mode & FROZEN:
-        g = g * p
-    else:
-        h = load(lanes, H * pitch + lane, size, zero)
-        b = load(lanes, B * pitch + lane, size, zero)
-        a = load(lanes, A * pitch + lane, size, zero)
-        g = fma(g - load(lanes, U * pitch + lane, size, zero), p, fma(d * h, b, a))
-    put(dx, i, n, g, mode & STREAMS)
-
-
-@device
-def write_gradient_span(inputs, outputs, start, stop, lane, width, lanes, mode, ahead):
-    """All of it from one offset to another, the first being for ``lane``, ``width`` lanes in turn."""
-    i, size = start, lanes_of(inputs[1])
-    n = to_boundary(outputs[0], i, mode & STREAMS)
-    if n < size:
+    i = start
+    n = to_boundary(dx, i, mode & STREAMS)
+    while i < stop:
         n = min(n, stop - i)
-        write_gradient_vector(inputs, outputs, i, n, lane, lanes, mode, ahead)
+        prefetch(x, i + ahead)
+        prefetch(dy, i + ahead)
+        m = load(lanes, M * pitch + lane, size, zero)
+        p = load(lanes, P * pitch + lane, size, zero)
+        r = load(lanes, R * pitch + lane, size, zero)
+        d = load(x, i, n, m) - m
+        g = let_through(load(dy, i, n, zero), d, p, r, y, i, n, mode)
+        if mode & FROM_Y:
+            put(dresidual, i, n, g, mode & STREAMS_RESIDUAL)
+        if mode & FROZEN:
+            g = g * p
+        else:
+            h = load(lanes, H * pitch + lane, size, zero)
+            b = load(lanes, B * pitch + lane, size, zero)
+            a = load(lanes, A * pitch + lane, size, zero)
+            g = fma(g - load(lanes, U * pitch + lane, size, zero), p, fma(d * h, b, a))
+        put(dx, i, n, g, mode & STREAMS)
         i += n
         lane = lane + n if lane + n < width else lane + n - width
-    while i + size <= stop:
-        write_gradient_vector(inputs, outputs, i, size, lane, lanes, mode, ahead)
-        i += size
-        lane = lane + size if lane + size < width else lane + size - width
-    if i < stop:
-        write_gradient_vector(inputs, outputs, i, stop - i, lane, lanes, mode, ahead)
+        n = size
