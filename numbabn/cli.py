@@ -62,7 +62,9 @@ def _complain(message, code):
 
 
 def _parser():
-    parser = _Parser(prog="numbabn", description="Batch normalization on arrays: train an example, look at the setup.")
+    parser = _Parser(
+        prog="numbabn", description="Batch normalization on arrays: train an example, measure speed, look at the setup."
+    )
     parser.add_argument("--version", action="version", version=f"numbabn {numbabn.__version__}")
     commands = parser.add_subparsers(required=True, metavar="{train,bench,info,warmup}")
 

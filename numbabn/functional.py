@@ -78,8 +78,9 @@ def batch_norm(
 
     Notes
     -----
-    Statistics are computed in centred form and merged in float64, so that they do not depend on the mean's size, the
-    layout or the number of threads. An empty ``x`` gives an empty result and leaves the running statistics alone.
+    Sums are taken about a guess of the mean, and again where that proves far off, and added up in float64: results do
+    not depend on the mean's size or the number of threads. An empty ``x`` gives an empty result and leaves the running
+    statistics alone.
     Source: S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
     Covariate Shift", 2015.
 

@@ -2,11 +2,15 @@
 
 ``device`` compiles a helper that kernels call. ``kernel`` compiles a function whose ``prange`` loop is spread over
 threads, in two versions: a parallel one, and a serial one for arrays too small to be worth waking threads for and for
-the places where threads cannot be used. Both give bitwise the same results, since work is cut up by shape alone.
+the places where threads cannot be used. Both give bitwise the same results, since the shape alone decides which sums
+are added in which order.
 """
 
+import functools
+import hashlib
 import threading
 import types
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -17,18 +21,32 @@ from .forks import forked
 FLAGS = {"nogil": True, "error_model": "numpy"}
 
 SERIAL_BELOW = 32_768
-"""Elements below which a call stays on one thread. Forward, one thread against two: 37 and 40 us for 32 Ki float32
-elements, 79 and 71 us for 64 Ki, 524 and 270 us for 512 Ki (two cores, November 2026)."""
+"""Elements below which a call stays on one thread. Forward with the first kernels, one thread against two: 37 and 40 us
+for 32 Ki float32 elements, 79 and 71 us for 64 Ki, 524 and 270 us for 512 Ki (two cores)."""
 
 
 def _compile(function, **flags):
-    """``numba.njit`` with this package's flags, cached on disk where some folder can be written."""
+    """``numba.njit`` with this package's flags, cached on disk where some folder can be written.
+
+    Numba's cache notices changes in the file of a function, not in the files that it calls into. So what lies beside
+    that file becomes part of the function's name, by which the cache knows it.
+    """
+    function = _renamed(function, _digest(Path(function.__code__.co_filename).parent))
     try:
         return numba.njit(cache=True, **FLAGS, **flags)(function)
     except RuntimeError as error:  # Numba found no folder for its cache
         if "no locator available" not in str(error):
             raise
         return numba.njit(**FLAGS, **flags)(function)
+
+
+@functools.cache
+def _digest(folder):
+    """Some letters that stand for the sources in a folder and for this file."""
+    digest = hashlib.sha256()
+    for source in [*sorted(folder.glob("*.py")), Path(__file__)]:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def device(function):
@@ -66,6 +84,14 @@ def share(tasks, thread, threads):
     """First of a thread's tasks and the one behind its last: neighbours, which can hand data on in its caches."""
     thread = np.intp(thread)  # a prange index is unsigned, and would make these numbers float64
     return tasks * thread // threads, tasks * (thread + 1) // threads
+
+
+@device
+def common_divisor(a, b):
+    """Greatest common divisor."""
+    while b:
+        a, b = b, a % b
+    return a
 
 
 class kernel:

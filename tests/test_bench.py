@@ -118,13 +118,13 @@ def test_limits_move_every_element_and_no_other(dtype, streamed):
             assert all(np.isnan(part).all() for part in around + around_too)
 
 
-@pytest.mark.parametrize("tasks", [1, 2, 3, 8])
-def test_limits_split_into_any_number_of_tasks(tasks):
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_limits_are_shared_by_any_number_of_threads(threads):
     x = np.arange(101.0)
     for streamed in (False, True):
         y, dx = np.full((2, x.size), np.nan)
-        limits.copy(x, y, tasks, streamed)
-        limits.triad(x, x, dx, tasks, streamed)
+        limits.copy.serial(x, y, streamed, threads)
+        limits.triad.serial(x, x, dx, streamed, threads)
         np.testing.assert_array_equal(y, x)
         np.testing.assert_array_equal(dx, 2 * x)
 

@@ -157,3 +157,21 @@ def test_sorted_and_outlying_values(case):
     limit = tolerance(np.float32, case.count)
     check("mean", actual.mean, expected.mean, np.sqrt(expected.var) + 1e-12, limit)
     check("var", actual.var, expected.var, expected.var + 1e-24, limit)
+
+
+@pytest.mark.parametrize("shape", [(3000, 1), (3000, 2), (100, 1, 30)])
+def test_squares_near_the_end_of_the_range(shape):
+    x = np.sort(np.random.default_rng(0).standard_normal(shape), axis=0) * 3e151
+    np.testing.assert_allclose(nbn.batch_stats(x).var, nbn.batch_stats(x, backend="reference").var, rtol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(300, 8), (2000, 80), (30, 8, 40)])
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_a_channel_of_infinities_has_no_statistics(shape, value):
+    x = np.random.default_rng(0).standard_normal(shape, np.float32)
+    x[:, 2] = value
+    running_mean, running_var = np.zeros(shape[1]), np.ones(shape[1])
+    nbn.batch_norm(x, None, None, running_mean, running_var, training=True)
+    assert np.isnan(running_mean[2])
+    assert np.isnan(running_var[2])
+    assert np.isfinite(np.delete(running_mean, 2)).all()

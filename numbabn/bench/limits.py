@@ -1,68 +1,62 @@
 """The copy limit: how fast this machine moves the bytes that batch normalization must move, and nothing else.
 
 ``copy`` reads one array and writes one (2e bytes per element of e bytes), ``triad`` reads two and writes one (3e). Each
-has a version that stores as usual and one that streams past the caches; which is faster depends on the size.
+has a version that stores as usual and one that streams past the caches; which is faster depends on the size. Both
+fetch ahead, as the kernels do that they are the limit of.
 """
 
-import numba
 from numba import prange
 
-from ..backends.cpu.simd import BYTES, load, settle, splat, store, stream, unaligned
-from ..jit import device, kernel
+from ..backends.cpu.policy import AHEAD
+from ..backends.cpu.simd import cast, lanes_of, load, pointer, prefetch, put, settle, splat, to_boundary
+from ..jit import device, kernel, share
 
 
 @device
 def copy_part(x, y, first, last, streamed):
     """``y[first:last] = x[first:last]``."""
-    lanes = BYTES // y.itemsize
-    zero = splat(y.dtype.type(0))
+    zero = splat(cast(x, 0.0))
     i = first
-    if streamed:
-        head = min(unaligned(y, first), last - first)
-        store(y, i, head, load(x, i, head, zero))
-        i += head
-        while i + lanes <= last:
-            stream(y, i, load(x, i, lanes, zero))
-            i += lanes
-        settle()
-    while i + lanes <= last:
-        store(y, i, lanes, load(x, i, lanes, zero))
-        i += lanes
-    store(y, i, last - i, load(x, i, last - i, zero))
+    n = to_boundary(y, i, streamed)
+    while i < last:
+        n = min(n, last - i)
+        prefetch(x, i + AHEAD)
+        put(y, i, n, load(x, i, n, zero), streamed)
+        i += n
+        n = lanes_of(y)
+    settle()
 
 
 @device
 def triad_part(dy, x, dx, first, last, streamed):
     """``dx[first:last] = dy[first:last] + x[first:last]``."""
-    lanes = BYTES // dx.itemsize
-    zero = splat(dx.dtype.type(0))
+    zero = splat(cast(x, 0.0))
     i = first
-    if streamed:
-        head = min(unaligned(dx, first), last - first)
-        store(dx, i, head, load(dy, i, head, zero) + load(x, i, head, zero))
-        i += head
-        while i + lanes <= last:
-            stream(dx, i, load(dy, i, lanes, zero) + load(x, i, lanes, zero))
-            i += lanes
-        settle()
-    while i + lanes <= last:
-        store(dx, i, lanes, load(dy, i, lanes, zero) + load(x, i, lanes, zero))
-        i += lanes
-    store(dx, i, last - i, load(dy, i, last - i, zero) + load(x, i, last - i, zero))
+    n = to_boundary(dx, i, streamed)
+    while i < last:
+        n = min(n, last - i)
+        prefetch(dy, i + AHEAD)
+        prefetch(x, i + AHEAD)
+        put(dx, i, n, load(dy, i, n, zero) + load(x, i, n, zero), streamed)
+        i += n
+        n = lanes_of(dx)
+    settle()
 
 
 @kernel
-def copy(x, y, tasks, streamed):
-    """``y = x``, an equal share for each task."""
-    for task in prange(tasks):
-        copy_part(x, y, x.size * task // tasks, x.size * (task + 1) // tasks, streamed)
+def copy(x, y, streamed, threads):
+    """``y = x``, an equal share for each thread."""
+    for thread in prange(threads):
+        first, last = share(x.size, thread, threads)
+        copy_part(pointer(x), pointer(y), first, last, streamed)
 
 
 @kernel
-def triad(dy, x, dx, tasks, streamed):
-    """``dx = dy + x``, an equal share for each task."""
-    for task in prange(tasks):
-        triad_part(dy, x, dx, x.size * task // tasks, x.size * (task + 1) // tasks, streamed)
+def triad(dy, x, dx, streamed, threads):
+    """``dx = dy + x``, an equal share for each thread."""
+    for thread in prange(threads):
+        first, last = share(x.size, thread, threads)
+        triad_part(pointer(dy), pointer(x), pointer(dx), first, last, streamed)
 
 
 def run(passes, *, streamed: bool) -> None:
@@ -83,6 +77,5 @@ def run(passes, *, streamed: bool) -> None:
     >>> y
     array([0., 1., 2., 3., 4.])
     """
-    tasks = numba.get_num_threads()
     for arrays in passes:
-        (copy if len(arrays) == 2 else triad)(*arrays, tasks, streamed)
+        (copy if len(arrays) == 2 else triad)(*arrays, streamed)

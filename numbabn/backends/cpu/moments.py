@@ -53,7 +53,7 @@ def verdict(x, s, q, n, eps):
         return GOOD
     if not n * least_square(x) < q < np.inf:
         return HARD
-    return FAR if s * s > FAR_FROM * n * q else GOOD
+    return FAR if s * (s / n) > FAR_FROM * q else GOOD
 
 
 @device
@@ -89,7 +89,7 @@ def centred(x, shape, channel, origin):
     apart()
     outer, channels, inner = shape
     start, pitch = channel * inner, channels * inner
-    constant = True
+    constant = np.isfinite(origin)
     mean = 0.0
     for row in range(outer):
         for i in range(start + row * pitch, start + row * pitch + inner):

@@ -13,12 +13,12 @@ for the same place of the next channel ahead of its time.
 import numpy as np
 from numba import prange
 
-from ...jit import apart, device, kernel, share, shared
+from ...jit import apart, common_divisor, device, kernel, share, shared
 from ..host import MEAN
 from .constants import affine, dgamma_from, gradient
 from .epilogue import FROM_Y, FROZEN, MEASURES, STREAMS, STREAMS_RESIDUAL, WRITES, add_and_clip, let_through
 from .moments import FAR, HARD, all_true, centred, finish, finish_running, first_shift, verdict
-from .policy import AHEAD, CACHE_SHARE, PLANES_GROUP, PLANES_PART, PLANES_RUN
+from .policy import AHEAD, CACHE_SHARE, PLANES_GROUP, PLANES_LINE, PLANES_PART, PLANES_RUN
 from .simd import cast, empty, fma, lanes_of, load, pointer, prefetch, put, settle, splat, store, to_boundary, total
 from .spans import A, B, H, M, P, R, U, normalize_span, scratch, write_gradient_span
 
@@ -81,9 +81,12 @@ def next_row(shape):
 
 @device
 def group_size(shape, flags):
-    """Number of neighbouring channels that are written together: of short rows as many as give long ones."""
+    """Number of neighbouring channels that are written together: of short rows as many as give long, whole lines."""
     inner = shape[2]
-    return max(1, PLANES_GROUP // inner) if flags & STREAMS and inner < PLANES_GROUP else 1
+    if not flags & STREAMS or inner >= PLANES_GROUP:
+        return np.intp(1)
+    whole = PLANES_LINE // common_divisor(inner, PLANES_LINE)
+    return (PLANES_GROUP + inner * whole - 1) // (inner * whole) * whole
 
 
 @device
@@ -161,7 +164,7 @@ def settle_channel(x, shape, channel, shift, s, q, table, eps):
     n = float(shape[0] * shape[2])
     origin = np.float64(x[channel * shape[2]])
     judged = verdict(x, s, q, n, eps)
-    mean, m2 = np.float64(shift) - origin + s / n, q - s * s / n
+    mean, m2 = np.float64(shift) - origin + s / n, q - s * (s / n)
     if judged == HARD:
         mean, m2 = centred(x, shape, channel, origin)
     finish(table, channel, origin, mean, m2 / n, eps)

@@ -12,7 +12,7 @@ Where a tile of all rows fits L2, one thread takes it through both walks, and as
 import numpy as np
 from numba import prange
 
-from ...jit import apart, device, kernel, share, shared
+from ...jit import apart, common_divisor, device, kernel, share, shared
 from ..host import INVSTD, MEAN, REST, VAR
 from .constants import affine, dgamma_from, gradient
 from .epilogue import FROM_X, MEASURES, WRITES, let_through
@@ -71,14 +71,6 @@ def rows_of(shape, part):
     whole = total // width
     first = part * part_rows(shape)
     return (first, min(whole, first + part_rows(shape)), width) if first < whole else (whole, whole + 1, total % width)
-
-
-@device
-def common_divisor(a, b):
-    """Greatest common divisor."""
-    while b:
-        a, b = b, a % b
-    return a
 
 
 @device
@@ -278,11 +270,11 @@ def settle_all(x, first, count, n, values, sums, table, eps):
     good = np.intp(0)
     for c in range(count):
         s, q, origin = sums[0, c], sums[1, c], np.float64(values[P, c])
-        mean, var = np.float64(values[M, c]) - origin + s * weight, (q - s * s * weight) * weight
+        mean, var = np.float64(values[M, c]) - origin + s * weight, (q - s * (s * weight)) * weight
         table[MEAN, first + c], table[REST, first + c] = exact_sum(origin, mean)
         table[VAR, first + c] = var
         table[INVSTD, first + c] = 1.0 / np.sqrt(var + eps)
-        good += (q > least) & (q < np.inf) & (s * s <= FAR_FROM * n * q)
+        good += (q > least) & (q < np.inf) & (s * (s / n) <= FAR_FROM * q)
     return good == count
 
 
@@ -300,7 +292,7 @@ def settle_channels(x, shape, first, unsettled, values, sums, table, eps):
         if unsettled[c]:
             s, q, origin = sums[0, c], sums[1, c], np.float64(values[P, c])
             judged = verdict(x, s, q, n, eps)
-            mean, m2 = np.float64(values[M, c]) - origin + s * (1.0 / n), q - s * s * (1.0 / n)
+            mean, m2 = np.float64(values[M, c]) - origin + s * (1.0 / n), q - s * (s * (1.0 / n))
             if judged == HARD:
                 mean, m2 = centred(x, shape, first + c, origin)
             finish(table, first + c, origin, mean, m2 * (1.0 / n), eps)
