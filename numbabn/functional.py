@@ -55,8 +55,8 @@ def batch_norm(
     residual : array like x, optional
         Added before the activation, in the same pass over memory.
     out : array like x, optional
-        Where to write the result; may be ``x`` or ``residual`` itself. Above a few MB, fresh memory costs more time
-        than the arithmetic.
+        Where to write the result; may be ``x`` or ``residual`` itself. Fresh large arrays
+        cost time: they are mapped page by page.
     backend : {"cpu", "reference", "cuda"}, optional
         Which code to run; by default the one for the place where ``x`` lives.
 

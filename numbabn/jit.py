@@ -59,7 +59,7 @@ def apart(typingctx):
     """Said first in a device function: let it be machine code of its own, not a copy in each of its callers.
 
     Numba optimises a function with all that it calls, and each of those once more in their callers. For a loop that
-    runs long, a call costs nothing beside it, and this halves the time that a first call takes to compile.
+    runs long, a call costs nothing beside it. It took a quarter off the time to compile the forward kernel of ``rows``.
     """
 
     def codegen(context, builder, signature, args):
