@@ -108,21 +108,22 @@ def running_statistics(running_mean, running_var, channels: int, *, training: bo
     """Both or neither; in training, arrays that can be updated in place."""
     if running_mean is None and running_var is None and training:
         return
-    for name, value, other in (
-        ("running_mean", running_mean, running_var),
-        ("running_var", running_var, running_mean),
-    ):
-        if value is None:
-            missing = "running_mean and running_var" if other is None else name
-            given = "give both or neither" if training else "inference needs both"
-            raise ValueError(f"{missing} missing: {given}")
-        per_channel(name, value, channels)
-        if training:
-            if not isinstance(value, np.ndarray):
-                raise TypeError(f"{name} is {type(value).__name__}; expected a NumPy array, to be updated in place")
-            writeable(name, value)
+    _running_statistic("running_mean", running_mean, running_var, channels, training)
+    _running_statistic("running_var", running_var, running_mean, channels, training)
     if training and overlap(running_mean, running_var):
         raise ValueError("running_mean overlaps running_var; expected memory of its own")
+
+
+def _running_statistic(name, value, other, channels, training):
+    if value is None:
+        missing = "running_mean and running_var" if other is None else name
+        given = "give both or neither" if training else "inference needs both"
+        raise ValueError(f"{missing} missing: {given}")
+    per_channel(name, value, channels)
+    if training:
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{name} is {type(value).__name__}; expected a NumPy array, to be updated in place")
+        writeable(name, value)
 
 
 def number(name: str, value, low: float, high: float) -> float:

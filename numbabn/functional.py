@@ -1,5 +1,6 @@
 """Batch normalization on arrays: check, view as (outer, channels, inner), pick a backend, call it, view back."""
 
+import functools
 from math import inf
 from typing import NamedTuple
 
@@ -99,8 +100,9 @@ def batch_norm(
     array([[0.763, 1.75 ],
            [2.67 , 6.125]])
     """
-    settings = _settings(training, momentum, eps, axis, correction, activation)
-    return _forward(x, gamma, beta, running_mean, running_var, settings, residual, out, backend, keep=False)[0]
+    settings = _settings(training, momentum, eps, correction, activation)
+    arrays = _Arrays(x, gamma, beta, running_mean, running_var, residual, out)
+    return _forward(arrays, settings, axis, backend, keep=False)[0]
 
 
 def batch_norm_forward(
@@ -157,8 +159,9 @@ def batch_norm_forward(
     >>> context.mean, context.invstd
     (array([ 2., 20.]), array([1. , 0.1]))
     """
-    settings = _settings(training, momentum, eps, axis, correction, activation)
-    return _forward(x, gamma, beta, running_mean, running_var, settings, residual, out, backend, keep=True)
+    settings = _settings(training, momentum, eps, correction, activation)
+    arrays = _Arrays(x, gamma, beta, running_mean, running_var, residual, out)
+    return _forward(arrays, settings, axis, backend, keep=True)
 
 
 def batch_norm_backward(dy, context, *, out=None):
@@ -271,19 +274,39 @@ def batch_stats(x, *, axis=1, backend=None):
     return Statistics(*module.statistics(view.of(x)), outer * inner)
 
 
+class _Arrays(NamedTuple):
+    """The arrays that a forward call is given."""
+
+    x: np.ndarray
+    gamma: np.ndarray | None
+    beta: np.ndarray | None
+    running_mean: np.ndarray | None
+    running_var: np.ndarray | None
+    residual: np.ndarray | None
+    out: np.ndarray | None
+
+
 class _Settings(NamedTuple):
-    """The arguments of a forward call that are no arrays, checked."""
+    """Its other arguments that have to do with the computation."""
 
     training: bool
     momentum: float
     eps: float
-    axis: int
     correction: float
-    activation: str | None
+    relu: bool
 
 
-def _settings(training, momentum, eps, axis, correction, activation):
-    """Check them, all but ``axis``; the numbers as Python's own."""
+def _settings(*given):
+    """Check ``training``, ``momentum``, ``eps``, ``correction`` and ``activation``; once, where they can be hashed."""
+    try:
+        return _check_settings_once(*given)
+    except TypeError:
+        pass
+    return _check_settings(*given)
+
+
+def _check_settings(training, momentum, eps, correction, activation):
+    """The settings, their numbers as Python's own."""
     if not isinstance(training, (bool, np.bool_)):
         raise TypeError(f"training is {training!r}; expected True or False")
     if activation is not None and not (isinstance(activation, str) and activation == "relu"):
@@ -292,40 +315,24 @@ def _settings(training, momentum, eps, axis, correction, activation):
         bool(training),
         checks.number("momentum", momentum, 0.0, 1.0),
         checks.number("eps", eps, 0.0, inf),
-        axis,
         checks.number("correction", correction, 0.0, inf),
-        activation,
+        activation == "relu",
     )
 
 
-def _forward(x, gamma, beta, running_mean, running_var, settings, residual, out, backend, *, keep):
+_check_settings_once = functools.lru_cache(maxsize=256, typed=True)(_check_settings)
+
+
+def _forward(arrays, settings, axis, backend, *, keep):
     """Both forward functions; with ``keep`` the result's context is made, and ``x`` must outlive the call."""
-    module = pick(x, backend)
-    x = checks.data_array("x", x)
-    training = settings.training
-    view = layout.view(x, checks.channel_axis(settings.axis, x.ndim))
-    outer, channels, inner = view.canonical
-    gamma = checks.per_channel("gamma", gamma, channels)
-    beta = checks.per_channel("beta", beta, channels)
-    checks.running_statistics(running_mean, running_var, channels, training=training)
-    if training and x.size:
-        checks.counts(outer * inner, settings.correction)
-    if residual is not None:
-        residual = checks.like("residual", residual, "x", x)
-    if out is not None:
-        checks.output("out", out, "x", x)
-        checks.no_overlap("out", out, "x", x, unless_same=not keep)
-        if residual is not None:
-            checks.no_overlap("out", out, "residual", residual, unless_same=True)
-    if training and running_mean is not None:
-        for other_name, other in (("x", x), ("out", out), ("residual", residual)):
-            if other is not None:
-                checks.no_overlap("running_mean", running_mean, other_name, other, unless_same=False)
-                checks.no_overlap("running_var", running_var, other_name, other, unless_same=False)
+    module = pick(arrays.x, backend)
+    x = checks.data_array("x", arrays.x)
+    view = layout.view(x, checks.channel_axis(axis, x.ndim))
+    _, gamma, beta, running_mean, running_var, residual, out = _checked(x, arrays, view, settings, keep)
+    relu, training = settings.relu, settings.training
 
     x_view = view.of(x)
     y_view = _canonical_result(out, view, x.dtype)
-    relu = settings.activation == "relu"
     if x.size:
         running = None
         if running_mean is not None:
@@ -334,13 +341,37 @@ def _forward(x, gamma, beta, running_mean, running_var, settings, residual, out,
         run = module.forward_training if training else module.forward_inference
         table = run(x_view, y_view, gamma, beta, running, epilogue, settings.eps)
     else:
-        table = np.full((6, channels), np.nan)
+        table = np.full((6, view.canonical[1]), np.nan)
     y = _deliver(y_view, out, view)
     if not keep:
         return y, None
     kept_y = y_view if relu and residual is not None else None
     dtypes = (None if gamma is None else gamma.dtype, None if beta is None else beta.dtype)
     return y, Context(x_view, kept_y, table, training, relu, residual is not None, view, dtypes, module)
+
+
+def _checked(x, arrays, view, settings, keep):
+    """The arrays beside ``x``, checked against it and each other."""
+    _, gamma, beta, running_mean, running_var, residual, out = arrays
+    outer, channels, inner = view.canonical
+    gamma = checks.per_channel("gamma", gamma, channels)
+    beta = checks.per_channel("beta", beta, channels)
+    checks.running_statistics(running_mean, running_var, channels, training=settings.training)
+    if settings.training and x.size:
+        checks.counts(outer * inner, settings.correction)
+    if residual is not None:
+        residual = checks.like("residual", residual, "x", x)
+    if out is not None:
+        checks.output("out", out, "x", x)
+        checks.no_overlap("out", out, "x", x, unless_same=not keep)
+        if residual is not None:
+            checks.no_overlap("out", out, "residual", residual, unless_same=True)
+    if settings.training and running_mean is not None:
+        for name, other in (("x", x), ("out", out), ("residual", residual)):
+            if other is not None:
+                checks.no_overlap("running_mean", running_mean, name, other, unless_same=False)
+                checks.no_overlap("running_var", running_var, name, other, unless_same=False)
+    return _Arrays(x, gamma, beta, running_mean, running_var, residual, out)
 
 
 def _canonical_result(out, view, dtype):

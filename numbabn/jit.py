@@ -55,7 +55,7 @@ def device(function):
 
 
 @intrinsic
-def apart(typingctx):
+def noinline(typingctx):
     """Said first in a device function: let it be machine code of its own, not a copy in each of its callers.
 
     Numba optimises a function with all that it calls, and each of those once more in their callers. For a loop that
@@ -86,12 +86,10 @@ def share(tasks, thread, threads):
     return tasks * thread // threads, tasks * (thread + 1) // threads
 
 
-@device
-def common_divisor(a, b):
-    """Greatest common divisor."""
-    while b:
-        a, b = b, a % b
-    return a
+@shared
+def ceil_div(a, b):
+    """``a / b``, rounded up."""
+    return (a + b - 1) // b
 
 
 class kernel:

@@ -7,8 +7,9 @@ fetch ahead, as the kernels do that they are the limit of.
 
 from numba import prange
 
+from ..backends.cpu.memory import cast, fence, lanes_of, load, pointer, prefetch, put, to_boundary
 from ..backends.cpu.policy import AHEAD
-from ..backends.cpu.simd import cast, lanes_of, load, pointer, prefetch, put, settle, splat, to_boundary
+from ..backends.cpu.simd import splat
 from ..jit import device, kernel, share
 
 
@@ -24,7 +25,7 @@ def copy_part(x, y, first, last, streamed):
         put(y, i, n, load(x, i, n, zero), streamed)
         i += n
         n = lanes_of(y)
-    settle()
+    fence()
 
 
 @device
@@ -40,7 +41,7 @@ def triad_part(dy, x, dx, first, last, streamed):
         put(dx, i, n, load(dy, i, n, zero) + load(x, i, n, zero), streamed)
         i += n
         n = lanes_of(dx)
-    settle()
+    fence()
 
 
 @kernel

@@ -10,7 +10,7 @@ import numpy as np
 from .. import reference
 from ..host import MEAN, VAR, inference_table, training_table
 from . import planes, rows
-from .epilogue import ADDS, CLIPS, FROM_X, FROM_Y, FROZEN, MEASURES, STREAMS, STREAMS_RESIDUAL, WRITES
+from .flags import ADDS, CLIPS, FROM_X, FROM_Y, FROZEN, MEASURES, STREAMS, STREAMS_RESIDUAL, WRITES
 from .machine import second_level_cache
 from .policy import FEW, PLANES_FROM, STREAM_FROM
 from .running import update_running
@@ -45,18 +45,17 @@ def backward(dy, context, dx, dresidual):
     if dy.shape[0] * dy.shape[2] <= FEW:
         with np.errstate(all="ignore"):  # as the kernels do
             return reference.backward(dy, context, dx, dresidual)
-    mode = 0 if context.training else FROZEN
+    flags = 0 if context.training else FROZEN
     if context.relu:
-        mode |= FROM_X if context.y is None else FROM_Y
+        flags |= FROM_X if context.y is None else FROM_Y
     if _streams(dx):
-        mode |= STREAMS
+        flags |= STREAMS
         if dresidual is not None and dresidual.ctypes.data % BYTES == dx.ctypes.data % BYTES:
-            mode |= STREAMS_RESIDUAL
+            flags |= STREAMS_RESIDUAL
     x = _writeable(context.x)
     y = x if context.y is None else context.y
-    dresidual = dx if dresidual is None else dresidual
-    sums = _family(x).backward(_writeable(dy), x, y, dx, dresidual, context.table, mode, second_level_cache())
-    dbeta, dgamma = sums[:, : x.shape[1]]
+    outputs = dx, dx if dresidual is None else dresidual
+    dbeta, dgamma = _family(x).backward(_writeable(dy), x, y, outputs, context.table, flags, second_level_cache())
     return dgamma, dbeta
 
 
@@ -80,7 +79,8 @@ def _family(x):
 
 def _streams(array):
     """Whether to write past the caches, which hold too little of the array for whoever reads it next."""
-    return array.nbytes >= STREAM_FROM * second_level_cache()[0] * numba.get_num_threads()
+    least = STREAM_FROM * second_level_cache()[0]
+    return array.nbytes >= least and array.nbytes >= least * numba.get_num_threads()
 
 
 def _writeable(array):

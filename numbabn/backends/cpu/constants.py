@@ -8,7 +8,7 @@ import numpy as np
 
 from ...jit import device
 from ..host import BETA, GAMMA, INVSTD, MEAN, REST
-from .simd import cast
+from .memory import cast
 
 
 @device

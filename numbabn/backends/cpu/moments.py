@@ -10,11 +10,12 @@ Means are counted from an origin, the channel's first value: so they keep the di
 
 import numpy as np
 
-from ...jit import apart, device, shared
+from ...jit import device, noinline, shared
 from .. import host
 from ..host import INVSTD, MEAN, REST, VAR
+from .memory import cast, lanes_of, load
 from .policy import SAMPLES
-from .simd import cast, lanes_of, load, splat, total
+from .simd import splat, total
 
 exact_sum = shared(host.exact_sum)
 
@@ -37,9 +38,27 @@ deviations. Nearer ones take two bits at most."""
 
 
 @device
+def is_single(x):
+    """Whether ``x`` is float32, not float64."""
+    return lanes_of(x) == 16
+
+
+@device
 def least_square(x):
-    """Mean square below which squares in the dtype of ``x`` lose digits to underflow."""
-    return 1e-37 if lanes_of(x) == 16 else 1e-300
+    """Mean square below which squares in the dtype of ``x`` lose digits to underflow, with a margin.
+
+    Normal numbers end at 1e-38 or 2e-308.
+    """
+    return 1e-37 if is_single(x) else 1e-300
+
+
+@device
+def least_eps(x):
+    """Least eps beside which deviations do not count whose squares vanish in the dtype of ``x``.
+
+    Those squares are below 1e-45 or 5e-324.
+    """
+    return 1e-28 if is_single(x) else 1e-290
 
 
 @device
@@ -49,11 +68,62 @@ def verdict(x, s, q, n, eps):
     Squares that overflowed or lost digits are HARD. All zeros are good: the variance is 0, or next to nothing beside
     eps. So is a NaN.
     """
-    if (q == 0 and s == 0 and eps > (1e-28 if lanes_of(x) == 16 else 1e-290)) or q != q:
+    if (q == 0 and s == 0 and eps > least_eps(x)) or q != q:
         return GOOD
     if not n * least_square(x) < q < np.inf:
         return HARD
     return FAR if s * (s / n) > FAR_FROM * q else GOOD
+
+
+@device
+def mean_and_var(shift, s, q, weight):
+    """The mean and the biased variance from sums about a shift and the inverse of the count.
+
+    Lost: two passes over every run, the second about its own mean; 3.8 ms instead of 3.2 on (32, 64, 56, 56) float32
+    and one thread, with errors of the variance alike (1.0e-8 and 1.4e-8).
+    """
+    return shift + s * weight, (q - s * (s * weight)) * weight
+
+
+@device
+def settle(x, shape, channel, shift, s, q, table, eps):
+    """Write a channel's statistics from its sums about ``shift``; False where it needs new ones, about the mean."""
+    n = float(shape[0] * shape[2])
+    origin = np.float64(x[channel * shape[2]])
+    judged = verdict(x, s, q, n, eps)
+    mean, var = mean_and_var(np.float64(shift) - origin, s, q, 1.0 / n)
+    if judged == HARD:
+        mean, var = centred(x, shape, channel, origin)
+    finish(table, channel, origin, mean, var, eps)
+    return judged != FAR
+
+
+@device
+def settle_all(x, shape, first, shifts, sums, table, eps):
+    """The same for neighbouring channels from ``first`` on, if that is easy for all of them: whether it was.
+
+    Loops of few addresses, which LLVM can tell apart, and so vectorise: with many channels of few values this is much
+    of the work.
+    """
+    noinline()
+    n, inner = float(shape[0] * shape[2]), shape[2]
+    least, weight = n * least_square(x), 1.0 / n
+    good = np.intp(0)
+    for c in range(shifts.size):
+        s, q = sums[0, c], sums[1, c]
+        good += (q > least) & (q < np.inf) & (s * (s * weight) <= FAR_FROM * q)
+    if good < shifts.size:
+        return False
+    for c in range(shifts.size):
+        shift = np.float64(shifts[c]) - np.float64(x[(first + c) * inner])
+        sums[0, c], sums[1, c] = mean_and_var(shift, sums[0, c], sums[1, c], weight)
+    for c in range(shifts.size):
+        origin = np.float64(x[(first + c) * inner])
+        table[MEAN, first + c], table[REST, first + c] = exact_sum(origin, sums[0, c])
+    for c in range(shifts.size):
+        table[VAR, first + c] = sums[1, c]
+    finish_running(table, (first, first + shifts.size), eps)
+    return True
 
 
 @device
@@ -82,11 +152,11 @@ def first_shift(x, shape, channel):
 
 @device
 def centred(x, shape, channel, origin):
-    """Mean of ``x - origin`` and M2 of a channel, in float64 by two passes: for values that their dtype cannot square.
+    """Mean of ``x - origin`` and biased variance of a channel, in float64 by two passes.
 
-    Slow, and rarely needed. A constant channel is told at a look.
+    For values that their dtype cannot square: slow, and rarely needed. A constant channel is told at a look.
     """
-    apart()
+    noinline()
     outer, channels, inner = shape
     start, pitch = channel * inner, channels * inner
     constant = np.isfinite(origin)
@@ -102,7 +172,7 @@ def centred(x, shape, channel, origin):
     for row in range(outer):
         for i in range(start + row * pitch, start + row * pitch + inner):
             m2 += (np.float64(x[i]) - origin - mean) ** 2
-    return mean, m2
+    return mean, m2 / (outer * inner)
 
 
 @device
@@ -114,7 +184,7 @@ def finish(table, channel, origin, mean, var, eps):
 
 
 @device
-def finish_running(table, eps):
-    """``invstd`` of a table that has running statistics, which this makes ready for use."""
-    for channel in range(table.shape[1]):
+def finish_running(table, channels, eps):
+    """``invstd`` of channels in a range, whose other statistics are in the table."""
+    for channel in range(channels[0], channels[1]):
         table[INVSTD, channel] = 1.0 / np.sqrt(table[VAR, channel] + eps)

@@ -1,174 +1,44 @@
 """Channels whose values lie in contiguous rows: ``(outer, channels, inner)`` with a long ``inner`` (NCHW and the like).
 
-A channel is ``outer`` rows of ``inner`` elements, ``channels * inner`` apart. It is read in *runs* of about 4096
-elements, which are summed in vectors of their own dtype; 16 runs make a *part*, added up in float64, the piece that
-one thread takes where channels are shared between threads. Runs and parts depend on the shape alone, so that results do
-not depend on the number of threads.
-
 Where there are enough channels to go round, one thread takes a channel through both walks. The slice that it has just
 read for the sums is then still in its L2 cache; the second walk goes backwards, to meet the freshest first, and asks
-for the same place of the next channel ahead of its time.
+for the same place of the next channel ahead of its time. Else threads share the parts of all channels, walk by walk.
+
+How channels are cut into runs and parts depends on the shape alone (``planes_cut``), so that results do not depend on
+the number of threads.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
-from ...jit import apart, common_divisor, device, kernel, share, shared
+from ...jit import device, kernel, noinline
 from ..host import MEAN
 from .constants import affine, dgamma_from, gradient
-from .epilogue import FROM_Y, FROZEN, MEASURES, STREAMS, STREAMS_RESIDUAL, WRITES, add_and_clip, let_through
-from .moments import FAR, HARD, all_true, centred, finish, finish_running, first_shift, verdict
-from .policy import AHEAD, CACHE_SHARE, PLANES_GROUP, PLANES_LINE, PLANES_PART, PLANES_RUN
-from .simd import cast, empty, fma, lanes_of, load, pointer, prefetch, put, settle, splat, store, to_boundary, total
-from .spans import A, B, H, M, P, R, U, normalize_span, scratch, write_gradient_span
-
-CHANNELS, SUMS, OUTPUT, DONE = range(4)
-"""What all threads do at a time: both walks over channels of their own; or the first, then the second over tasks."""
-
-
-@shared
-def run_count(shape):
-    """Number of runs in a channel: several rows each, or pieces of a row."""
-    outer, _, inner = shape
-    if inner > PLANES_RUN:
-        return outer * ((inner + PLANES_RUN - 1) // PLANES_RUN)
-    rows = PLANES_RUN // inner
-    return (outer + rows - 1) // rows
+from .epilogue import add_and_clip, let_through
+from .flags import DONE, FROM_Y, FROZEN, MEASURES, OUTPUT, STREAMS, STREAMS_RESIDUAL, SUMS, WHOLE, WRITES, Walk
+from .lanes import fill, scratch
+from .memory import cast, empty, fence, lanes_of, load, pointer, prefetch, put, to_boundary
+from .moments import all_true, finish_running, first_shift, settle
+from .planes_cut import group_size, is_channelwise, next_group, part_count, run_at, runs_of, task_at, tasks_of
+from .planes_sums import part_gradient_sums, part_sums
+from .simd import fma, splat
+from .spans import A, B, H, M, P, R, U, normalize_span, write_gradient_span
 
 
-@shared
-def part_count(shape):
-    """Number of parts in a channel."""
-    return (run_count(shape) + PLANES_PART - 1) // PLANES_PART
+class Sums(NamedTuple):
+    """What threads that share channels hand on from the first walk."""
 
-
-@device
-def runs_of(shape, part):
-    """First run of a part, and the one behind its last."""
-    return part * PLANES_PART, min((part + 1) * PLANES_PART, run_count(shape))
-
-
-@device
-def run_at(shape, channel, run):
-    """Offset of a run's first element, its number of rows, their length."""
-    outer, channels, inner = shape
-    if inner > PLANES_RUN:
-        pieces = (inner + PLANES_RUN - 1) // PLANES_RUN
-        start = run % pieces * PLANES_RUN
-        return (run // pieces * channels + channel) * inner + start, np.intp(1), min(PLANES_RUN, inner - start)
-    rows = PLANES_RUN // inner
-    first = run * rows
-    return (first * channels + channel) * inner, min(rows, outer - first), inner
-
-
-@device
-def tasks_of(shape, channelwise, thread, threads):
-    """A thread's share of the channels, or of all their parts."""
-    return share(shape[1] if channelwise else shape[1] * part_count(shape), thread, threads)
-
-
-@device
-def is_channelwise(shape, threads):
-    """Whether threads take whole channels: two or more each, or their last round leaves half of them idle."""
-    return part_count(shape) == 1 or shape[1] >= 2 * threads
-
-
-@device
-def next_row(shape):
-    """How far ahead the first walk prefetches: the channel's next row, or a page within a long one."""
-    return shape[1] * shape[2] if shape[2] < PLANES_RUN else np.intp(AHEAD)
-
-
-@device
-def group_size(shape, flags):
-    """Number of neighbouring channels that are written together: of short rows as many as give long, whole lines."""
-    inner = shape[2]
-    if not flags & STREAMS or inner >= PLANES_GROUP:
-        return np.intp(1)
-    whole = PLANES_LINE // common_divisor(inner, PLANES_LINE)
-    return (PLANES_GROUP + inner * whole - 1) // (inner * whole) * whole
-
-
-@device
-def next_group(x, channelwise, group, arrays, cache):
-    """How far ahead the second walk prefetches, which goes from the last row to the first.
-
-    Where two groups of channels of all arrays fit the cache, to the next one; else to the row before this one.
-    """
-    outer, channels, inner = x.shape
-    if channelwise and 2 * arrays * outer * group * inner * x.itemsize <= CACHE_SHARE * cache[0]:
-        return group * inner
-    return -channels * inner if inner < PLANES_RUN else np.intp(AHEAD)
-
-
-@device
-def fill(lanes, k, first, count, value):
-    """Set lanes of a row of constants to one channel's."""
-    vector = splat(value)
-    for j in range(0, count, lanes_of(lanes)):
-        store(lanes, k * lanes.shape[1] + first + j, count - j, vector)
+    shifts: np.ndarray
+    """Guesses of the channels' means."""
+    unsettled: np.ndarray
+    """Which channels need sums about their shift."""
+    parts: np.ndarray
+    """Two sums for each part of each channel."""
 
 
 # Statistics ---------------------------------------------------------------------------------------------------------
-
-
-@device
-def first_shifts(x, shape, channels):
-    """First guesses of the means of that many channels."""
-    shifts = empty(x, 1, channels).ravel()
-    for channel in range(channels):
-        shifts[channel] = first_shift(x, shape, channel)
-    return shifts
-
-
-@device
-def part_sums(x, shape, channel, part, shift):
-    """Sums of ``x - shift`` and of its square over one part of a channel."""
-    apart()
-    centre = splat(shift)
-    lanes = lanes_of(x)
-    pitch = shape[1] * shape[2]
-    ahead = next_row(shape)
-    sum_d, sum_dd = 0.0, 0.0
-    first, last = runs_of(shape, part)
-    for run in range(first, last):
-        offset, rows, length = run_at(shape, channel, run)
-        s0 = s1 = q0 = q1 = splat(cast(x, 0.0))
-        for row in range(rows):
-            i = offset + row * pitch
-            end = i + length
-            while i < end:
-                prefetch(x, i + ahead)
-                a = load(x, i, end - i, centre) - centre
-                s0 += a
-                q0 = fma(a, a, q0)
-                i += lanes
-                if i < end:
-                    prefetch(x, i + ahead)
-                    b = load(x, i, end - i, centre) - centre
-                    s1 += b
-                    q1 = fma(b, b, q1)
-                    i += lanes
-        sum_d += total(s0 + s1)
-        sum_dd += total(q0 + q1)
-    return sum_d, sum_dd
-
-
-@device
-def settle_channel(x, shape, channel, shift, s, q, table, eps):
-    """Write a channel's statistics from its sums about ``shift``; False where it needs new ones, about ``table[MEAN]``.
-
-    Lost: two passes over every run, the second about its own mean; 3.8 ms instead of 3.2 on (32, 64, 56, 56) float32
-    and one thread, with errors of the variance alike (1.0e-8 and 1.4e-8).
-    """
-    n = float(shape[0] * shape[2])
-    origin = np.float64(x[channel * shape[2]])
-    judged = verdict(x, s, q, n, eps)
-    mean, m2 = np.float64(shift) - origin + s / n, q - s * (s / n)
-    if judged == HARD:
-        mean, m2 = centred(x, shape, channel, origin)
-    finish(table, channel, origin, mean, m2 / n, eps)
-    return judged != FAR
 
 
 @device
@@ -182,32 +52,51 @@ def channel_statistics(x, shape, channel, table, eps):
             part_s, part_q = part_sums(x, shape, channel, part, shift)
             s += part_s
             q += part_q
-        settled = settle_channel(x, shape, channel, shift, s, q, table, eps)
+        settled = settle(x, shape, channel, shift, s, q, table, eps)
         shift = cast(x, table[MEAN, channel])
 
 
 @device
-def settle_channels(x, shape, shifts, unsettled, parts, table, eps):
+def shared_sums(x, shape, channels):
+    """Memory for the sums of that many channels, first guesses of whose means are in it."""
+    shifts = empty(x, 1, channels).ravel()
+    for channel in range(channels):
+        shifts[channel] = first_shift(x, shape, channel)
+    return Sums(shifts, all_true(channels), np.empty((channels, part_count(shape), 2)))
+
+
+@device
+def settle_channels(x, shape, sums, table, eps):
     """Statistics of every channel from its parts' sums, added in order; whether any needs new sums."""
-    apart()
+    noinline()
+    shifts, unsettled, parts = sums
     for channel in range(shape[1]):
         if unsettled[channel]:
-            s, q = 0.0, 0.0
-            for part in range(parts.shape[1]):
-                s += parts[channel, part, 0]
-                q += parts[channel, part, 1]
-            unsettled[channel] = not settle_channel(x, shape, channel, shifts[channel], s, q, table, eps)
+            s, q = add_parts(parts, channel)
+            unsettled[channel] = not settle(x, shape, channel, shifts[channel], s, q, table, eps)
             shifts[channel] = cast(x, table[MEAN, channel])
     return unsettled.any()
+
+
+@device
+def add_parts(parts, channel):
+    """The two sums of a channel, from those of its parts."""
+    s, q = 0.0, 0.0
+    for part in range(parts.shape[1]):
+        s += parts[channel, part, 0]
+        q += parts[channel, part, 1]
+    return s, q
 
 
 # Forward ------------------------------------------------------------------------------------------------------------
 
 
 @device
-def normalize_part(x, residual, y, shape, channel, part, table, flags, ahead):
+def normalize_part(arrays, walk, table, channel, part):
     """``y = relu((x - mean) * scale + beta + residual)`` for one part of a channel, last row first."""
-    apart()
+    noinline()
+    x, residual, y = arrays
+    shape, flags, ahead = walk
     m, p, r, _ = affine(x, table, channel)
     m, p, r = splat(m), splat(p), splat(r)
     pitch = shape[1] * shape[2]
@@ -228,47 +117,48 @@ def normalize_part(x, residual, y, shape, channel, part, table, flags, ahead):
 
 
 @device
-def normalize_group(x, residual, y, shape, start, stop, table, lanes, flags, ahead):
+def normalize_group(arrays, walk, table, start, stop, lanes):
     """The second walk over neighbouring channels at once, last row first."""
-    apart()
-    outer, channels, inner = shape
+    noinline()
+    outer, channels, inner = walk.shape
     for channel in range(start, stop):
-        m, p, r, _ = affine(x, table, channel)
-        for k, value in ((M, m), (P, p), (R, r)):
-            fill(lanes, k, (channel - start) * inner, inner, value)
+        m, p, r, _ = affine(arrays[0], table, channel)
+        for row, value in ((M, m), (P, p), (R, r)):
+            fill(lanes, row, (channel - start) * inner, inner, value)
     for row in range(outer - 1, -1, -1):
         first, last = (row * channels + start) * inner, (row * channels + stop) * inner
-        normalize_span(x, residual, y, first, last, np.intp(0), last, lanes, flags, ahead)
+        normalize_span(arrays, walk, first, last, np.intp(0), last, lanes)
 
 
 @device
-def forward_of_channels(x, residual, y, shape, channels, group, table, eps, flags, ahead):
+def forward_of_channels(arrays, walk, table, channels, group, eps):
     """Both walks over a thread's channels, one group after the other."""
-    lanes = scratch(x, R + 1, group * shape[2] if group > 1 else 0)
+    shape, flags, _ = walk
+    if not flags & MEASURES:
+        finish_running(table, channels, eps)
+    lanes = scratch(arrays[0], R + 1, group * shape[2] if group > 1 else 0)
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
         if flags & MEASURES:
             for channel in range(start, stop):
-                channel_statistics(x, shape, channel, table, eps)
+                channel_statistics(arrays[0], shape, channel, table, eps)
         if flags & WRITES and group > 1:
-            normalize_group(x, residual, y, shape, start, stop, table, lanes, flags, ahead)
+            normalize_group(arrays, walk, table, start, stop, lanes)
         elif flags & WRITES:
             for part in range(part_count(shape) - 1, -1, -1):
-                normalize_part(x, residual, y, shape, start, part, table, flags, ahead)
+                normalize_part(arrays, walk, table, start, part)
 
 
 @device
-def forward_of_tasks(x, residual, y, shape, tasks, shifts, unsettled, parts, table, phase, flags, ahead):
+def forward_of_tasks(arrays, walk, table, tasks, sums, phase):
     """One of the walks over a thread's tasks, each a part of a channel."""
-    shares = part_count(shape)
     for k in range(tasks[1] - tasks[0]):
-        task = tasks[0] + k if phase == SUMS else tasks[1] - 1 - k
-        channel, part = task // shares, task % shares
+        channel, part = task_at(walk.shape, tasks, k, phase == OUTPUT)
         if phase == OUTPUT:
-            normalize_part(x, residual, y, shape, channel, part, table, flags, ahead)
-        elif unsettled[channel]:
-            sums = part_sums(x, shape, channel, part, shifts[channel])
-            parts[channel, part, 0], parts[channel, part, 1] = sums
+            normalize_part(arrays, walk, table, channel, part)
+        elif sums.unsettled[channel]:
+            s, q = part_sums(arrays[0], walk.shape, channel, part, sums.shifts[channel])
+            sums.parts[channel, part, 0], sums.parts[channel, part, 1] = s, q
 
 
 @kernel
@@ -278,26 +168,25 @@ def forward(x, residual, y, table, eps, flags, cache, threads):
     2e bytes per element where a channel fits L2 (e is the itemsize), else 3e; a residual adds e. Inference: 2e.
     """
     shape = x.shape
-    if not flags & MEASURES:
-        finish_running(table, eps)
     channelwise = is_channelwise(shape, threads)
     group = group_size(shape, flags)
     ahead = next_group(x, channelwise, group, 1, cache)
-    parts = np.empty((0 if channelwise else shape[1], part_count(shape), 2))
-    shifts, unsettled = first_shifts(pointer(x), shape, parts.shape[0]), all_true(parts.shape[0])
-    phase = CHANNELS if channelwise else SUMS if flags & MEASURES else OUTPUT
+    shifts, unsettled, parts = shared_sums(pointer(x), shape, np.intp(0) if channelwise else shape[1])
+    if not channelwise and not flags & MEASURES:
+        finish_running(table, (np.intp(0), shape[1]), eps)
+    phase = WHOLE if channelwise else SUMS if flags & MEASURES else OUTPUT
     while phase != DONE:
         for thread in prange(threads):
             tasks = tasks_of(shape, channelwise, thread, threads)
-            operands = pointer(x), pointer(residual), pointer(y)
+            arrays, walk = (pointer(x), pointer(residual), pointer(y)), Walk(shape, flags, ahead)
             if channelwise:
-                forward_of_channels(*operands, shape, tasks, group, table, eps, flags, ahead)
+                forward_of_channels(arrays, walk, table, tasks, group, eps)
             else:
-                forward_of_tasks(*operands, shape, tasks, shifts, unsettled, parts, table, phase, flags, ahead)
-            settle()
+                forward_of_tasks(arrays, walk, table, tasks, Sums(shifts, unsettled, parts), phase)
+            fence()
         if phase != SUMS:
             phase = DONE
-        elif not settle_channels(pointer(x), shape, shifts, unsettled, parts, table, eps):
+        elif not settle_channels(pointer(x), shape, Sums(shifts, unsettled, parts), table, eps):
             phase = OUTPUT if flags & WRITES else DONE
 
 
@@ -305,46 +194,15 @@ def forward(x, residual, y, table, eps, flags, cache, threads):
 
 
 @device
-def part_gradient_sums(inputs, shape, channel, part, table, mode):
-    """Sums of dy and of dy * d * h over one part of a channel; dy counts where the activation let it through."""
-    apart()
-    dy, x, y = inputs
-    m, p, r, h = affine(x, table, channel)
-    m, p, r, h = splat(m), splat(p), splat(r), splat(h)
-    zero = splat(cast(x, 0.0))
-    lanes = lanes_of(x)
-    pitch = shape[1] * shape[2]
-    ahead = next_row(shape)
-    dbeta, dgamma = 0.0, 0.0
-    first, last = runs_of(shape, part)
-    for run in range(first, last):
-        offset, rows, length = run_at(shape, channel, run)
-        s = q = zero
-        for row in range(rows):
-            i = offset + row * pitch
-            end = i + length
-            while i < end:
-                prefetch(x, i + ahead)
-                prefetch(dy, i + ahead)
-                d = load(x, i, end - i, m) - m
-                g = let_through(load(dy, i, end - i, zero), d, p, r, y, i, end - i, mode)
-                s += g
-                q = fma(g, d * h, q)
-                i += lanes
-        dbeta += total(s)
-        dgamma += total(q)
-    return dbeta, dgamma
-
-
-@device
-def write_part_gradient(inputs, outputs, shape, channel, part, table, sums, mode, ahead):
+def write_part_gradient(inputs, outputs, walk, table, sums, channel, part):
     """``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))`` for one part, last row first.
 
     Through running statistics (FROZEN) it is ``gamma * invstd * dy``; x counts only for ReLU's sign: a NaN stays there.
     """
-    apart()
+    noinline()
     dy, x, y = inputs
     dx, dresidual = outputs
+    shape, flags, ahead = walk
     m, p, r, h = affine(x, table, channel)
     m, p, r, h = splat(m), splat(p), splat(r), splat(h)
     u, a, b = gradient(x, table, channel, sums[0, channel], sums[1, channel], shape[0] * shape[2])
@@ -357,107 +215,98 @@ def write_part_gradient(inputs, outputs, shape, channel, part, table, sums, mode
         for row in range(rows - 1, -1, -1):
             i = offset + row * pitch
             end = i + length
-            n = to_boundary(dx, i, mode & STREAMS)
+            n = to_boundary(dx, i, flags & STREAMS)
             while i < end:
                 n = min(n, end - i)
                 prefetch(x, i + ahead)
                 prefetch(dy, i + ahead)
                 d = load(x, i, n, m) - m
-                g = let_through(load(dy, i, n, zero), d, p, r, y, i, n, mode)
-                if mode & FROM_Y:
-                    put(dresidual, i, n, g, mode & STREAMS_RESIDUAL)
-                g = g * p if mode & FROZEN else fma(g - u, p, fma(d * h, b, a))
-                put(dx, i, n, g, mode & STREAMS)
+                g = let_through(load(dy, i, n, zero), d, p, r, y, i, n, flags)
+                if flags & FROM_Y:
+                    put(dresidual, i, n, g, flags & STREAMS_RESIDUAL)
+                g = g * p if flags & FROZEN else fma(g - u, p, fma(d * h, b, a))
+                put(dx, i, n, g, flags & STREAMS)
                 i += n
                 n = lanes_of(x)
 
 
 @device
-def write_group_gradient(inputs, outputs, shape, start, stop, table, sums, lanes, mode, ahead):
+def write_group_gradient(inputs, outputs, walk, table, sums, channels, lanes):
     """The second walk over neighbouring channels at once, last row first."""
-    apart()
+    noinline()
     x = inputs[1]
-    outer, channels, inner = shape
+    start, stop = channels
+    outer, pitch, inner = walk.shape[0], walk.shape[1] * walk.shape[2], walk.shape[2]
     for channel in range(start, stop):
         m, p, r, h = affine(x, table, channel)
         u, a, b = gradient(x, table, channel, sums[0, channel], sums[1, channel], outer * inner)
         for row, value in ((M, m), (P, p), (R, r), (H, h), (U, u), (A, a), (B, b)):
             fill(lanes, row, (channel - start) * inner, inner, value)
     for row in range(outer - 1, -1, -1):
-        first, last = (row * channels + start) * inner, (row * channels + stop) * inner
-        write_gradient_span(inputs, outputs, first, last, np.intp(0), last, lanes, mode, ahead)
+        first, last = row * pitch + start * inner, row * pitch + stop * inner
+        write_gradient_span(inputs, outputs, walk, first, last, np.intp(0), last, lanes)
 
 
 @device
-def backward_of_channels(inputs, outputs, shape, channels, group, table, sums, mode, ahead):
+def backward_of_channels(inputs, outputs, walk, table, sums, channels, group):
     """Both walks over a thread's channels, one group after the other."""
-    x = inputs[1]
-    lanes = scratch(x, B + 1, group * shape[2] if group > 1 else 0)
+    shape, flags, _ = walk
+    lanes = scratch(inputs[1], B + 1, group * shape[2] if group > 1 else 0)
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
         for channel in range(start, stop):
-            sums[0, channel] = sums[1, channel] = 0.0
+            dbeta, dgamma = 0.0, 0.0
             for part in range(part_count(shape)):
-                dbeta, dgamma = part_gradient_sums(inputs, shape, channel, part, table, mode)
-                sums[0, channel] += dbeta
-                sums[1, channel] += dgamma
-            sums[1, channel] = dgamma_from(x, table, channel, sums[0, channel], sums[1, channel])
+                part_dbeta, part_dgamma = part_gradient_sums(inputs, shape, channel, part, table, flags)
+                dbeta += part_dbeta
+                dgamma += part_dgamma
+            sums[0, channel], sums[1, channel] = dbeta, dgamma_from(inputs[1], table, channel, dbeta, dgamma)
         if group > 1:
-            write_group_gradient(inputs, outputs, shape, start, stop, table, sums, lanes, mode, ahead)
+            write_group_gradient(inputs, outputs, walk, table, sums, (start, stop), lanes)
             continue
         for part in range(part_count(shape) - 1, -1, -1):
-            write_part_gradient(inputs, outputs, shape, start, part, table, sums, mode, ahead)
+            write_part_gradient(inputs, outputs, walk, table, sums, start, part)
 
 
 @device
-def backward_of_tasks(inputs, outputs, shape, tasks, table, parts, sums, phase, mode, ahead):
+def backward_of_tasks(inputs, outputs, walk, table, sums, tasks, parts, phase):
     """One of the walks over a thread's tasks, each a part of a channel."""
-    shares = part_count(shape)
     for k in range(tasks[1] - tasks[0]):
-        task = tasks[0] + k if phase == SUMS else tasks[1] - 1 - k
-        channel, part = task // shares, task % shares
+        channel, part = task_at(walk.shape, tasks, k, phase == OUTPUT)
         if phase == OUTPUT:
-            write_part_gradient(inputs, outputs, shape, channel, part, table, sums, mode, ahead)
+            write_part_gradient(inputs, outputs, walk, table, sums, channel, part)
         else:
-            part_sums = part_gradient_sums(inputs, shape, channel, part, table, mode)
-            parts[channel, part, 0], parts[channel, part, 1] = part_sums
-
-
-@device
-def add_parts(x, table, parts, sums):
-    """``sums[:, channel] = dbeta, dgamma``, added up in order."""
-    for channel in range(parts.shape[0]):
-        sums[0, channel] = sums[1, channel] = 0.0
-        for part in range(parts.shape[1]):
-            sums[0, channel] += parts[channel, part, 0]
-            sums[1, channel] += parts[channel, part, 1]
-        sums[1, channel] = dgamma_from(x, table, channel, sums[0, channel], sums[1, channel])
+            dbeta, dgamma = part_gradient_sums(inputs, walk.shape, channel, part, table, walk.flags)
+            parts[channel, part, 0], parts[channel, part, 1] = dbeta, dgamma
 
 
 @kernel
-def backward(dy, x, y, dx, dresidual, table, mode, cache, threads):
-    """dx (and dresidual); returns dbeta and dgamma. Parallel over channels, or over channels and parts.
+def backward(dy, x, y, outputs, table, flags, cache, threads):
+    """``outputs``, dx (and dresidual); returns dbeta and dgamma. Parallel over channels, or over channels and parts.
 
     3e bytes per element where a channel of x and dy fits L2, else 5e. ReLU behind a residual adds 2e where it fits,
     for y and dresidual, else 3e.
     """
     shape = x.shape
     channelwise = is_channelwise(shape, threads)
-    group = group_size(shape, mode)
+    group = group_size(shape, flags)
     ahead = next_group(x, channelwise, group, 2, cache)
     sums = np.empty((2, shape[1]))
     parts = np.empty((0 if channelwise else shape[1], part_count(shape), 2))
-    phase = CHANNELS if channelwise else SUMS
+    phase = WHOLE if channelwise else SUMS
     while phase != DONE:
         for thread in prange(threads):
             tasks = tasks_of(shape, channelwise, thread, threads)
-            inputs, outputs = (pointer(dy), pointer(x), pointer(y)), (pointer(dx), pointer(dresidual))
+            inputs, written = (pointer(dy), pointer(x), pointer(y)), (pointer(outputs[0]), pointer(outputs[1]))
+            walk = Walk(shape, flags, ahead)
             if channelwise:
-                backward_of_channels(inputs, outputs, shape, tasks, group, table, sums, mode, ahead)
+                backward_of_channels(inputs, written, walk, table, sums, tasks, group)
             else:
-                backward_of_tasks(inputs, outputs, shape, tasks, table, parts, sums, phase, mode, ahead)
-            settle()
+                backward_of_tasks(inputs, written, walk, table, sums, tasks, parts, phase)
+            fence()
         if phase == SUMS:
-            add_parts(pointer(x), table, parts, sums)
+            for channel in range(shape[1]):
+                dbeta, dgamma = add_parts(parts, channel)
+                sums[0, channel], sums[1, channel] = dbeta, dgamma_from(pointer(x), table, channel, dbeta, dgamma)
         phase = OUTPUT if phase == SUMS else DONE
     return sums

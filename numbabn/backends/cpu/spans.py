@@ -1,35 +1,30 @@
-"""The second walk with constants per lane: over memory in order, across channels, so that whole lines are streamed.
+"""The second walk with constants for each lane: over memory in order, across channels, so as to stream whole lines.
 
 Lanes have the constants of their channels side by side; what lies in order in memory has its lanes in order too.
 """
 
-from ...jit import apart, device
-from .epilogue import FROM_Y, FROZEN, STREAMS, STREAMS_RESIDUAL, add_and_clip, let_through
-from .simd import cast, empty, fma, lanes_of, load, prefetch, put, splat, store, to_boundary
+from ...jit import device
+from .epilogue import add_and_clip, let_through
+from .flags import FROM_Y, FROZEN, STREAMS, STREAMS_RESIDUAL
+from .memory import cast, lanes_of, load, prefetch, put, to_boundary
+from .simd import fma, splat
 
 M, P, R, H, U, A, B = range(7)
 """Rows of the constants:
 ``d = x - M``, ``y = d * P + R``, ``dx = (dy - U) * P + d * H * B + A``."""
 
-
-@device
-def scratch(x, rows, lanes):
-    """Memory for rows of constants or sums in the dtype of ``x``, which a vector may overrun."""
-    apart()
-    size = lanes_of(x)
-    memory = empty(x, rows, (lanes + 2 * size - 1) // size * size)
-    zero = splat(cast(x, 0.0))
-    for j in range(0, memory.size, size):
-        store(memory, j, size, zero)
-    return memory
+FORWARD, FORWARD_AND_H, GRADIENT = (M, H), (M, U), (U, B + 1)
+"""Ranges of them: what forward needs; with H, for the sums of backward; what those give."""
 
 
 @device
-def normalize_span(x, residual, y, start, stop, lane, width, lanes, flags, ahead):
+def normalize_span(arrays, walk, start, stop, lane, width, lanes):
     """``y = relu((x - mean) * scale + beta + residual)`` from one offset to another, the first being for ``lane``.
 
     Lost: a loop of whole vectors between a first and a last one. It was no faster, and took longer to compile.
     """
+    x, residual, y = arrays
+    _, flags, ahead = walk
     size, pitch = lanes_of(x), lanes.shape[1]
     zero = splat(cast(x, 0.0))
     i = start
@@ -48,17 +43,18 @@ def normalize_span(x, residual, y, start, stop, lane, width, lanes, flags, ahead
 
 
 @device
-def write_gradient_span(inputs, outputs, start, stop, lane, width, lanes, mode, ahead):
+def write_gradient_span(inputs, outputs, walk, start, stop, lane, width, lanes):
     """``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))`` from one offset to another.
 
     Through running statistics (FROZEN) it is ``gamma * invstd * dy``; x counts only for ReLU's sign: a NaN stays there.
     """
     dy, x, y = inputs
     dx, dresidual = outputs
+    _, flags, ahead = walk
     size, pitch = lanes_of(x), lanes.shape[1]
     zero = splat(cast(x, 0.0))
     i = start
-    n = to_boundary(dx, i, mode & STREAMS)
+    n = to_boundary(dx, i, flags & STREAMS)
     while i < stop:
         n = min(n, stop - i)
         prefetch(x, i + ahead)
@@ -67,17 +63,17 @@ def write_gradient_span(inputs, outputs, start, stop, lane, width, lanes, mode, 
         p = load(lanes, P * pitch + lane, size, zero)
         r = load(lanes, R * pitch + lane, size, zero)
         d = load(x, i, n, m) - m
-        g = let_through(load(dy, i, n, zero), d, p, r, y, i, n, mode)
-        if mode & FROM_Y:
-            put(dresidual, i, n, g, mode & STREAMS_RESIDUAL)
-        if mode & FROZEN:
+        g = let_through(load(dy, i, n, zero), d, p, r, y, i, n, flags)
+        if flags & FROM_Y:
+            put(dresidual, i, n, g, flags & STREAMS_RESIDUAL)
+        if flags & FROZEN:
             g = g * p
         else:
             h = load(lanes, H * pitch + lane, size, zero)
             b = load(lanes, B * pitch + lane, size, zero)
             a = load(lanes, A * pitch + lane, size, zero)
             g = fma(g - load(lanes, U * pitch + lane, size, zero), p, fma(d * h, b, a))
-        put(dx, i, n, g, mode & STREAMS)
+        put(dx, i, n, g, flags & STREAMS)
         i += n
         lane = lane + n if lane + n < width else lane + n - width
         n = size

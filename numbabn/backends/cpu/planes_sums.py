@@ -1,0 +1,73 @@
+"""The first walk of ``planes``: sums over one part of a channel, in vectors within a run, in float64 across runs."""
+
+from ...jit import device, noinline
+from .constants import affine
+from .epilogue import let_through
+from .memory import cast, lanes_of, load, prefetch
+from .planes_cut import next_row, run_at, runs_of
+from .simd import fma, splat, total
+
+
+@device
+def part_sums(x, shape, channel, part, shift):
+    """Sums of ``x - shift`` and of its square."""
+    noinline()
+    centre = splat(shift)
+    lanes = lanes_of(x)
+    pitch = shape[1] * shape[2]
+    ahead = next_row(shape)
+    sum_d, sum_dd = 0.0, 0.0
+    first, last = runs_of(shape, part)
+    for run in range(first, last):
+        offset, rows, length = run_at(shape, channel, run)
+        s0 = s1 = q0 = q1 = splat(cast(x, 0.0))
+        for row in range(rows):
+            i = offset + row * pitch
+            end = i + length
+            while i < end:
+                prefetch(x, i + ahead)
+                a = load(x, i, end - i, centre) - centre
+                s0 += a
+                q0 = fma(a, a, q0)
+                i += lanes
+                if i < end:
+                    prefetch(x, i + ahead)
+                    b = load(x, i, end - i, centre) - centre
+                    s1 += b
+                    q1 = fma(b, b, q1)
+                    i += lanes
+        sum_d += total(s0 + s1)
+        sum_dd += total(q0 + q1)
+    return sum_d, sum_dd
+
+
+@device
+def part_gradient_sums(inputs, shape, channel, part, table, flags):
+    """Sums of dy and of dy * d * h; dy counts where the activation let it through."""
+    noinline()
+    dy, x, y = inputs
+    m, p, r, h = affine(x, table, channel)
+    m, p, r, h = splat(m), splat(p), splat(r), splat(h)
+    zero = splat(cast(x, 0.0))
+    lanes = lanes_of(x)
+    pitch = shape[1] * shape[2]
+    ahead = next_row(shape)
+    dbeta, dgamma = 0.0, 0.0
+    first, last = runs_of(shape, part)
+    for run in range(first, last):
+        offset, rows, length = run_at(shape, channel, run)
+        s = q = zero
+        for row in range(rows):
+            i = offset + row * pitch
+            end = i + length
+            while i < end:
+                prefetch(x, i + ahead)
+                prefetch(dy, i + ahead)
+                d = load(x, i, end - i, m) - m
+                g = let_through(load(dy, i, end - i, zero), d, p, r, y, i, end - i, flags)
+                s += g
+                q = fma(g, d * h, q)
+                i += lanes
+        dbeta += total(s)
+        dgamma += total(q)
+    return dbeta, dgamma

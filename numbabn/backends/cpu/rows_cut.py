@@ -1,0 +1,136 @@
+"""How ``rows`` cuts its work: rows and parts by shape alone; tiles of lanes and prefetches, which no sum depends on.
+
+The array is read as rows of *lanes*. A row is ``channels * inner`` elements, or several times that where this is
+narrow, and lane ``l`` belongs to channel ``l // inner % channels``; nothing needs to be added across lanes until the
+end, when each channel's lanes are. The rows are cut into *parts*, which are summed in *runs* in their own dtype before
+they are added up in float64. Where rows were put together, the last may be incomplete: it is a part of its own.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ...jit import ceil_div, device, share, shared
+from .policy import AHEAD, CACHE_SHARE, ROWS_LANES, ROWS_PART, ROWS_PARTS, ROWS_RUN, ROWS_TILE
+
+
+class Tile(NamedTuple):
+    """Some lanes of all rows."""
+
+    low: int
+    high: int
+    at: int
+    """The lane that constants and sums in memory begin with."""
+
+
+@shared
+def row_width(shape):
+    """Lanes of a row."""
+    base = shape[1] * shape[2]
+    return base * max(1, ceil_div(ROWS_LANES, base))
+
+
+@shared
+def part_rows(shape):
+    """Rows of a part."""
+    width = row_width(shape)
+    rows = shape[0] * shape[1] * shape[2] // width
+    return max(ROWS_RUN, ROWS_PART // min(width, ROWS_TILE), ceil_div(rows, ROWS_PARTS))
+
+
+@shared
+def part_count(shape):
+    """Number of parts: those of whole rows, and an incomplete last row."""
+    width = row_width(shape)
+    size = shape[0] * shape[1] * shape[2]
+    return ceil_div(size // width, part_rows(shape)) + (1 if size % width else 0)
+
+
+@device
+def rows_of(shape, part):
+    """First row of a part, the one behind its last, and how many lanes of them are filled."""
+    width = row_width(shape)
+    size = shape[0] * shape[1] * shape[2]
+    whole = size // width
+    first = part * part_rows(shape)
+    return (first, min(whole, first + part_rows(shape)), width) if first < whole else (whole, whole + 1, size % width)
+
+
+@device
+def filled_lanes(tile, filled):
+    """The tile without lanes that the rows of a part do not have."""
+    return Tile(tile.low, min(tile.high, filled), tile.at)
+
+
+@device
+def spans_of(shape, part, tile):
+    """A tile of a part as pieces in order: first offset, number of pieces, their length. They lie ``row_width`` apart.
+
+    One piece where the tile is whole rows, else one for each row.
+    """
+    width = row_width(shape)
+    first, last, filled = rows_of(shape, part)
+    length = tile.high - tile.low
+    if length == width:
+        return first * width, np.intp(1), (last - first - 1) * width + filled
+    return first * width + tile.low, last - first, length
+
+
+@device
+def channels_of(shape, tile):
+    """First channel of a tile, and the one behind its last."""
+    first = tile.low // shape[2]
+    return first, first + min(tile.high - tile.low, shape[1] * shape[2]) // shape[2]
+
+
+@device
+def tile_width(x, arrays, cache, threads):
+    """Lanes of a tile of whole channels that stays in the cache between both walks, beside the next; 0 if none does.
+
+    Rows that lie a power of two apart share few of the cache's sets: each takes the room of a whole such step.
+    """
+    size, ways = cache
+    outer, channels, inner = x.shape
+    width = row_width(x.shape)
+    room = np.intp(CACHE_SHARE * size / (arrays * outer * x.itemsize))
+    if width > channels * inner:  # a few channels, side by side several times over: all or none
+        return width if threads == 1 else np.intp(0)
+    step = math.gcd(width * x.itemsize, size // ways) // x.itemsize
+    lanes = min(room // 2, ROWS_TILE, ceil_div(channels, 2 * threads) * inner)
+    lanes = max(lanes // inner, ceil_div(ROWS_LANES, inner)) * inner
+    return min(lanes, width) if max(2 * lanes, step) <= room else np.intp(0)
+
+
+@device
+def tile_at(shape, low, width):
+    """The tile of that width from lane ``low`` on, with memory of its own."""
+    return Tile(low, min(row_width(shape), low + width), low)
+
+
+@device
+def common_tiles(shape):
+    """Number of tiles that a part is cut into where tasks are parts of tiles."""
+    return ceil_div(row_width(shape), ROWS_TILE)
+
+
+@device
+def tasks_of(shape, width, thread, threads):
+    """A thread's share of the tiles of a width, or, where that is 0, of all parts of common tiles."""
+    tasks = ceil_div(row_width(shape), width) if width else part_count(shape) * common_tiles(shape)
+    return share(tasks, thread, threads)
+
+
+@device
+def task_at(shape, tasks, k, backwards):
+    """The k-th task's part and tile, counted from the front or the back; the memory is for all lanes."""
+    task = tasks[1] - 1 - k if backwards else tasks[0] + k
+    low = task % common_tiles(shape) * ROWS_TILE
+    return task // common_tiles(shape), Tile(low, min(row_width(shape), low + ROWS_TILE), np.intp(0))
+
+
+@device
+def rows_ahead(width, tile):
+    """How far ahead walks prefetch that find nothing in the cache: whole rows, a page's worth of them in the tile."""
+    lanes = tile.high - tile.low
+    return np.intp(AHEAD) if lanes == width else ceil_div(AHEAD, lanes) * width
