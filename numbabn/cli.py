@@ -17,8 +17,9 @@ import numbabn
 from .backends import ENVIRONMENT, NAMES, load
 from .bench.command import DTYPES, MEMORY, bench
 from .bench.command import Options as BenchOptions
+from .errors import UsageError
 from .training import CheckpointError
-from .training.command import UsageError, train
+from .training.command import train
 from .training.recipe import Options
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130

@@ -1,7 +1,7 @@
 """A report as a picture: how near each system comes to the copy limit."""
 
 from ..extras import need
-from ..training.files import replacing
+from ..files import replacing
 from .systems import NUMBABN
 from .table import groups, peers, ratio, title, written
 

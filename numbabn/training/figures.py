@@ -3,7 +3,7 @@
 import itertools
 
 from ..extras import need
-from .files import replacing
+from ..files import replacing
 from .history import History
 
 COLOURS = ("#1f5fa8", "#d1611b", "#3a8a4d", "#7a4fa0")
