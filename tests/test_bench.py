@@ -230,7 +230,7 @@ def test_a_worker_that_died_is_started_again_a_few_times(fake):
 
 
 def test_a_worker_that_hangs_is_ended(monkeypatch):
-    monkeypatch.setattr(processes, "LIMIT", 0.2)
+    monkeypatch.setattr(processes, "TIMEOUT", 0.2)
     with Process([sys.executable, "-c", "import time; time.sleep(60)"], dict(os.environ), {}) as process:
         with pytest.raises(WorkerError, match=r"no answer within 0\.2 s"):
             process.greet()
