@@ -17,8 +17,9 @@ import numbabn
 from .backends import ENVIRONMENT, NAMES, load
 from .bench.command import DTYPES, MEMORY, bench
 from .bench.command import Options as BenchOptions
+from .errors import UsageError
 from .training import CheckpointError
-from .training.command import UsageError, train
+from .training.command import train
 from .training.recipe import Options
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -122,7 +123,7 @@ def _add_bench_options(add):
     add("--memory", choices=MEMORY, help="whether results go to memory that was used before (default reused)")
     add("--threads", type=count, metavar="N", help="threads and CPUs for each system (default: all there are)")
     add("--seconds", type=seconds, metavar="S", help=f"timed for each system and cell (default {default.seconds:g})")
-    add("--repeats", type=count, metavar="N", help="calls timed for each system and cell, in place of --seconds")
+    add("--repeats", type=count, metavar="N", help="calls timed instead of --seconds, spread over up to five turns")
     add("--python", metavar="PATH", help="the interpreter that has the peers (default: this one)")
     add("--json", type=Path, metavar="FILE", help="keep everything measured in a file")
     add("--plot", type=Path, metavar="FILE.png", help="draw how near each system comes to the copy limit")

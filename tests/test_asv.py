@@ -28,11 +28,18 @@ def module(name):
     return importlib.import_module(f"benchmarks.{name}")
 
 
-def benchmark_classes():
-    """What asv finds in the ``bench_`` modules."""
+def contents():
+    """Names and values in the ``bench_`` modules, where asv looks for benchmarks."""
     modules = [module(path.stem) for path in sorted((SUITE / "benchmarks").glob("bench_*.py"))]
-    named = itertools.chain.from_iterable(vars(each).items() for each in modules)
-    return [each for name, each in named if inspect.isclass(each) and not name.startswith("_") and benchmarks_of(each)]
+    return list(itertools.chain.from_iterable(vars(each).items() for each in modules))
+
+
+def benchmark_classes():
+    return [value for name, value in contents() if inspect.isclass(value) and name[0] != "_" and benchmarks_of(value)]
+
+
+def benchmark_functions():
+    return [value for name, value in contents() if inspect.isfunction(value) and name.startswith(KINDS)]
 
 
 def benchmarks_of(suite):
@@ -58,19 +65,28 @@ def run_python(code, **options):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, **options)
 
 
+def check_returned(name, result):
+    """What a benchmark of this name returns; of ``timeraw_`` that is the program to time."""
+    if name.startswith("track_"):
+        assert 0 < result < np.inf
+    elif name.startswith("timeraw_"):
+        run_python(result)
+    else:
+        assert result is None
+
+
 @pytest.mark.parametrize("suite", benchmark_classes(), ids=lambda suite: suite.__name__)
-def test_runs(suite):
+def test_class_runs(suite):
     for params in small(suite):
         for name in benchmarks_of(suite):
             instance = suite()
             instance.setup(*params)
-            result = getattr(instance, name)(*params)
-            if name.startswith("track_"):
-                assert 0 < result < np.inf
-            elif name.startswith("timeraw_"):
-                run_python(result)
-            else:
-                assert result is None
+            check_returned(name, getattr(instance, name)(*params))
+
+
+@pytest.mark.parametrize("function", benchmark_functions(), ids=lambda function: function.__name__)
+def test_function_runs(function):
+    check_returned(function.__name__, function())
 
 
 @pytest.mark.parametrize("suite", benchmark_classes(), ids=lambda suite: suite.__name__)

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
+from ..errors import UsageError
 from ..extras import need
-from ..training.command import UsageError
-from ..training.files import replacing
+from ..files import replacing
 from . import figure, machine, shapes, table
 from .measure import FUSED, WHATS, Effort, cells, measure
 from .systems import Setting, start, usable_cpus

@@ -1,7 +1,6 @@
 """A report as a picture: how near each system comes to the copy limit."""
 
-from ..extras import need
-from ..training.files import replacing
+from ..drawing import new_figure, save_png
 from .systems import NUMBABN
 from .table import groups, peers, ratio, title, written
 
@@ -40,9 +39,7 @@ def save(path, report: dict) -> None:
     shapes = [max(len(panels.get((what, *row), ())) for what in columns) for row in rows]
     heights = [PANEL_HEIGHT + SHAPE_HEIGHT * count for count in shapes]
     size = (1.4 + PANEL_WIDTH * len(columns), 0.9 + sum(heights))
-    figure = need("matplotlib.figure", "bench").Figure(figsize=size, layout="constrained", dpi=110)
-    # A figure of its own on Agg, not pyplot: no display is needed and no global state is touched.
-    canvas = need("matplotlib.backends.backend_agg", "bench").FigureCanvasAgg(figure)
+    figure = new_figure("bench", figsize=size, dpi=110)
     grid = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights, sharex=True)
     for (what, layout, fused), cells in panels.items():
         column = columns.index(what)
@@ -62,8 +59,7 @@ def save(path, report: dict) -> None:
         f" {setting['dtype']}, {report['date']}",
         fontsize=10,
     )
-    with replacing(path) as file:
-        canvas.print_png(file)
+    save_png(figure, path)
 
 
 def _draw(axes, cells, names):

@@ -14,33 +14,21 @@ from ..jit import device, kernel, share
 
 
 @device
-def copy_part(x, y, first, last, streamed):
-    """``y[first:last] = x[first:last]``."""
+def move(x, other, y, first, last, streamed):
+    """``y[first:last] = x[first:last]``, and ``other[first:last]`` added to it unless that is None."""
     zero = splat(cast(x, 0.0))
     i = first
     n = to_boundary(y, i, streamed)
     while i < last:
         n = min(n, last - i)
         prefetch(x, i + AHEAD)
-        put(y, i, n, load(x, i, n, zero), streamed)
+        value = load(x, i, n, zero)
+        if other is not None:  # decided when compiling
+            prefetch(other, i + AHEAD)
+            value += load(other, i, n, zero)
+        put(y, i, n, value, streamed)
         i += n
         n = lanes_of(y)
-    fence()
-
-
-@device
-def triad_part(dy, x, dx, first, last, streamed):
-    """``dx[first:last] = dy[first:last] + x[first:last]``."""
-    zero = splat(cast(x, 0.0))
-    i = first
-    n = to_boundary(dx, i, streamed)
-    while i < last:
-        n = min(n, last - i)
-        prefetch(dy, i + AHEAD)
-        prefetch(x, i + AHEAD)
-        put(dx, i, n, load(dy, i, n, zero) + load(x, i, n, zero), streamed)
-        i += n
-        n = lanes_of(dx)
     fence()
 
 
@@ -49,7 +37,7 @@ def copy(x, y, streamed, threads):
     """``y = x``, an equal share for each thread."""
     for thread in prange(threads):
         first, last = share(x.size, thread, threads)
-        copy_part(pointer(x), pointer(y), first, last, streamed)
+        move(pointer(x), None, pointer(y), first, last, streamed)
 
 
 @kernel
@@ -57,7 +45,7 @@ def triad(dy, x, dx, streamed, threads):
     """``dx = dy + x``, an equal share for each thread."""
     for thread in prange(threads):
         first, last = share(x.size, thread, threads)
-        triad_part(pointer(dy), pointer(x), pointer(dx), first, last, streamed)
+        move(pointer(dy), pointer(x), pointer(dx), first, last, streamed)
 
 
 def run(passes, *, streamed: bool) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 from dataclasses import asdict, dataclass
-from math import ceil, prod
+from math import prod
 from time import sleep
 
 import numpy as np
@@ -43,10 +43,17 @@ class Effort:
         """Turns that this is spread over."""
         return min(ROUNDS, self.calls or ROUNDS)
 
-    def of_round(self):
-        """What a worker is told for one turn."""
+    def of_round(self, number):
+        """What a worker is told for one turn, the first of which has the number 0.
+
+        Examples
+        --------
+        >>> [Effort(None, 7).of_round(number)["calls"] for number in range(5)]
+        [2, 2, 1, 1, 1]
+        """
         if self.calls:
-            return {"calls": ceil(self.calls / self.rounds)}
+            each, rest = divmod(self.calls, self.rounds)
+            return {"calls": each + (number < rest)}
         return {"seconds": self.seconds / self.rounds}
 
 
@@ -101,7 +108,7 @@ def measure(cell: Cell, processes: dict, dtype: str, reuse: bool, effort: Effort
         for name in order[start:] + order[:start]:
             if name not in notes:
                 sleep(PAUSE)
-                answer = _ask(processes[name], notes, name, "time", **effort.of_round())
+                answer = _ask(processes[name], notes, name, "time", **effort.of_round(number))
                 for what, times in answer.get("times", {}).items():
                     samples[name].setdefault(what, []).extend(times)
             advance()

@@ -1,4 +1,4 @@
-"""A worker's process, seen from the command: asked, waited for no longer than a limit, started anew after it died."""
+"""A worker's process, seen from the command: asked, waited for up to a timeout, started anew after it died."""
 
 import contextlib
 import json
@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import threading
 
-LIMIT = 300.0
+TIMEOUT = 300.0
 """Seconds until a worker that does not answer is ended: several times what compiling for a first call takes."""
 
 STARTS = 3
@@ -48,7 +48,7 @@ class Process:
         Raises
         ------
         WorkerError
-            If the program cannot be started, died, or took longer than ``LIMIT``.
+            If the program cannot be started, died, or took longer than ``TIMEOUT``.
         """
         if self._process is None:
             if self.starts == STARTS:
@@ -96,11 +96,11 @@ class Process:
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
-            line = self._answers.get(timeout=LIMIT)
+            line = self._answers.get(timeout=TIMEOUT)
         except BrokenPipeError:
             line = b""
         except queue.Empty:
-            self._fail(f"no answer within {LIMIT:g} s")
+            self._fail(f"no answer within {TIMEOUT:g} s")
         if not line:
             self._fail(self._death())
         return json.loads(line)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .files import replacing
+from ..files import replacing
 from .history import History
 
 FORMAT = "numbabn checkpoint"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..backends import pick
+from ..errors import UsageError
 from ..extras import need
 from . import compare, recipe
 from .figures import save_curves
@@ -17,10 +18,6 @@ from .recipe import Options
 
 RUNS = Path("runs")
 WITH, WITHOUT = "with batch norm", "without"
-
-
-class UsageError(Exception):
-    """A request that cannot be met as it is."""
 
 
 def train(arguments) -> bool:

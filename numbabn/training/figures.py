@@ -2,8 +2,7 @@
 
 import itertools
 
-from ..extras import need
-from .files import replacing
+from ..drawing import new_figure, save_png
 from .history import History
 
 COLOURS = ("#1f5fa8", "#d1611b", "#3a8a4d", "#7a4fa0")
@@ -28,9 +27,7 @@ def save_curves(path, histories: dict[str, History], title: str = "") -> None:
     OSError
         If the file cannot be written.
     """
-    figure = need("matplotlib.figure", "train").Figure(figsize=(10, 4.2), layout="constrained")
-    # A figure of its own on Agg, not pyplot: no display is needed and no global state is touched.
-    canvas = need("matplotlib.backends.backend_agg", "train").FigureCanvasAgg(figure)
+    figure = new_figure("train", figsize=(10, 4.2))
     loss, accuracy = figure.subplots(1, 2)
     for colour, (name, history) in zip(itertools.cycle(COLOURS), histories.items(), strict=False):
         _draw(loss, history, "loss", 1.0, colour, name)
@@ -44,8 +41,7 @@ def save_curves(path, histories: dict[str, History], title: str = "") -> None:
         axes.set_xlim(0.5, 0.5 + max(len(history.records) for history in histories.values()))
         axes.legend(frameon=False)
     figure.suptitle(title)
-    with replacing(path) as file:
-        canvas.print_png(file)
+    save_png(figure, path)
 
 
 def _draw(axes, history, quantity, scale, colour, name):

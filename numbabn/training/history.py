@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import asdict, astuple, dataclass, field, fields
 
-from .files import replacing
+from ..files import replacing
 
 
 @dataclass(frozen=True)

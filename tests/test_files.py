@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from numbabn.extras import need
-from numbabn.training.files import replacing
+from numbabn.files import replacing
 
 
 def test_replacing_writes_and_replaces(tmp_path):
