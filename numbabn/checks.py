@@ -43,6 +43,8 @@ def output(name: str, value, reference_name: str, reference: np.ndarray) -> np.n
 def writeable(name: str, value: np.ndarray) -> np.ndarray:
     """An array that can be written, each element in a place of its own."""
     flags = value.flags
+    if flags.carray:  # contiguous, aligned and writeable
+        return value
     if not flags.writeable:
         raise ValueError(f"{name} is read-only; expected an array that can be written")
     if not flags.c_contiguous and _overlaps_itself(value):
@@ -94,10 +96,15 @@ def channel_axis(axis, ndim: int) -> int:
     return int(axis) % ndim
 
 
+def is_per_channel(value, channels: int) -> bool:
+    """Whether nothing is wrong with it, at a look."""
+    return type(value) is np.ndarray and value.shape == (channels,) and value.dtype in FLOATS
+
+
 def per_channel(name: str, value, channels: int):
     """A parameter or running statistic: one floating value for each channel, or None."""
-    if value is None:
-        return None
+    if value is None or is_per_channel(value, channels):
+        return value
     value = data_array(name, value)
     if value.shape != (channels,):
         raise ValueError(f"{name} has shape {value.shape}; expected ({channels},), one value per channel of x")

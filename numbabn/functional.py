@@ -328,7 +328,8 @@ def _forward(arrays, settings, axis, backend, *, keep):
     module = pick(arrays.x, backend)
     x = checks.data_array("x", arrays.x)
     view = layout.view(x, checks.channel_axis(axis, x.ndim))
-    _, gamma, beta, running_mean, running_var, residual, out = _checked(x, arrays, view, settings, keep)
+    gamma, beta, residual = _checked(x, arrays, view, settings, keep)
+    _, _, _, running_mean, running_var, _, out = arrays
     relu, training = settings.relu, settings.training
 
     x_view = view.of(x)
@@ -351,7 +352,7 @@ def _forward(arrays, settings, axis, backend, *, keep):
 
 
 def _checked(x, arrays, view, settings, keep):
-    """The arrays beside ``x``, checked against it and each other."""
+    """Check the arrays beside ``x`` against it and each other; those that are only read may come back as arrays."""
     _, gamma, beta, running_mean, running_var, residual, out = arrays
     outer, channels, inner = view.canonical
     gamma = checks.per_channel("gamma", gamma, channels)
@@ -371,7 +372,7 @@ def _checked(x, arrays, view, settings, keep):
             if other is not None:
                 checks.no_overlap("running_mean", running_mean, name, other, unless_same=False)
                 checks.no_overlap("running_var", running_var, name, other, unless_same=False)
-    return _Arrays(x, gamma, beta, running_mean, running_var, residual, out)
+    return gamma, beta, residual
 
 
 def _canonical_result(out, view, dtype):

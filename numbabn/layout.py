@@ -36,7 +36,8 @@ class View(NamedTuple):
         """The canonical view of ``array``; a copy only where no view fits."""
         if self.order is not None:
             array = array.transpose(self.order)
-        if not (array.flags.c_contiguous and array.flags.aligned):
+        flags = array.flags
+        if not (flags.c_contiguous and flags.aligned):
             array = array.copy(order="C")
         return array.reshape(self.canonical)
 
