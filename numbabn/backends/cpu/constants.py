@@ -47,12 +47,15 @@ def dgamma_from(x, table, channel, dbeta, dgamma):
 
 
 @device
-def gradient(x, table, channel, dbeta, dgamma, count):
-    """``u, a, b`` of ``dx = (dy - u) * p + d * h * b + a``: the mean of dy, what roundings lost, the share of xhat."""
+def gradient(x, table, channel, dbeta, dgamma, weight):
+    """``u, a, b`` of ``dx = (dy - u) * p + d * h * b + a``: the mean of dy, what roundings lost, the share of xhat.
+
+    ``weight`` is the inverse of the count.
+    """
     invstd = table[INVSTD, channel]
     scale = table[GAMMA, channel] * invstd
-    mean = dbeta / count
+    mean = dbeta * weight
     u = cast(x, mean)
-    b = -scale * dgamma / count
+    b = -scale * (dgamma * weight)
     a = -scale * rounding_lost(mean, np.float64(u), 0.0)
     return u, cast(x, subtract_product(a, lost_of_mean(x, table, channel), invstd * b)), cast(x, b)

@@ -59,6 +59,16 @@ def pointer(typingctx, array):
 
 
 @intrinsic
+def pointer_to(typingctx, memory, offset):
+    """Pointer to ``memory[offset]``."""
+
+    def codegen(context, builder, signature, args):
+        return _element(context, builder, memory, *args)
+
+    return types.CPointer(memory.dtype)(memory, types.intp), codegen
+
+
+@intrinsic
 def lanes_of(typingctx, memory):
     """Number of elements in a vector: a constant to the compiler, which an array's ``itemsize`` is not."""
 

@@ -99,8 +99,8 @@ def settle(x, shape, channel, shift, s, q, table, eps):
 
 
 @device
-def settle_all(x, shape, first, shifts, sums, table, eps):
-    """The same for neighbouring channels from ``first`` on, if that is easy for all of them: whether it was.
+def settle_all(x, shape, shifts, sums, table, eps):
+    """The same for all channels of a table, if that is easy for all of them: whether it was.
 
     Loops of few addresses, which LLVM can tell apart, and so vectorise: with many channels of few values this is much
     of the work.
@@ -109,20 +109,19 @@ def settle_all(x, shape, first, shifts, sums, table, eps):
     n, inner = float(shape[0] * shape[2]), shape[2]
     least, weight = n * least_square(x), 1.0 / n
     good = np.intp(0)
-    for c in range(shifts.size):
+    for c in range(table.shape[1]):
         s, q = sums[0, c], sums[1, c]
         good += (q > least) & (q < np.inf) & (s * (s * weight) <= FAR_FROM * q)
-    if good < shifts.size:
+    if good < table.shape[1]:
         return False
-    for c in range(shifts.size):
-        shift = np.float64(shifts[c]) - np.float64(x[(first + c) * inner])
+    for c in range(table.shape[1]):
+        shift = np.float64(shifts[c]) - np.float64(x[c * inner])
         sums[0, c], sums[1, c] = mean_and_var(shift, sums[0, c], sums[1, c], weight)
-    for c in range(shifts.size):
-        origin = np.float64(x[(first + c) * inner])
-        table[MEAN, first + c], table[REST, first + c] = exact_sum(origin, sums[0, c])
-    for c in range(shifts.size):
-        table[VAR, first + c] = sums[1, c]
-    finish_running(table, (first, first + shifts.size), eps)
+    for c in range(table.shape[1]):
+        table[MEAN, c], table[REST, c] = exact_sum(np.float64(x[c * inner]), sums[0, c])
+    for c in range(table.shape[1]):
+        table[VAR, c] = sums[1, c]
+    finish_running(table, eps)
     return True
 
 
@@ -184,7 +183,7 @@ def finish(table, channel, origin, mean, var, eps):
 
 
 @device
-def finish_running(table, channels, eps):
-    """``invstd`` of channels in a range, whose other statistics are in the table."""
-    for channel in range(channels[0], channels[1]):
+def finish_running(table, eps):
+    """``invstd`` of a table whose other statistics are given."""
+    for channel in range(table.shape[1]):
         table[INVSTD, channel] = 1.0 / np.sqrt(table[VAR, channel] + eps)

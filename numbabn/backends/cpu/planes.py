@@ -8,85 +8,21 @@ How channels are cut into runs and parts depends on the shape alone (``planes_cu
 the number of threads.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import prange
 
 from ...jit import device, kernel, noinline
-from ..host import MEAN
 from .constants import affine, dgamma_from, gradient
 from .epilogue import add_and_clip, let_through
 from .flags import DONE, FROM_Y, FROZEN, MEASURES, OUTPUT, STREAMS, STREAMS_RESIDUAL, SUMS, WHOLE, WRITES, Walk
 from .lanes import fill, scratch
-from .memory import cast, empty, fence, lanes_of, load, pointer, prefetch, put, to_boundary
-from .moments import all_true, finish_running, first_shift, settle
+from .memory import cast, fence, lanes_of, load, pointer, prefetch, put, to_boundary
+from .moments import finish_running
 from .planes_cut import group_size, is_channelwise, next_group, part_count, run_at, runs_of, task_at, tasks_of
+from .planes_statistics import Sums, add_parts, channel_statistics, settle_channels, shared_sums
 from .planes_sums import part_gradient_sums, part_sums
 from .simd import fma, splat
 from .spans import A, B, H, M, P, R, U, normalize_span, write_gradient_span
-
-
-class Sums(NamedTuple):
-    """What threads that share channels hand on from the first walk."""
-
-    shifts: np.ndarray
-    """Guesses of the channels' means."""
-    unsettled: np.ndarray
-    """Which channels need sums about their shift."""
-    parts: np.ndarray
-    """Two sums for each part of each channel."""
-
-
-# Statistics ---------------------------------------------------------------------------------------------------------
-
-
-@device
-def channel_statistics(x, shape, channel, table, eps):
-    """A channel's statistics, by one thread."""
-    shift = first_shift(x, shape, channel)
-    settled = False
-    while not settled:
-        s, q = 0.0, 0.0
-        for part in range(part_count(shape)):
-            part_s, part_q = part_sums(x, shape, channel, part, shift)
-            s += part_s
-            q += part_q
-        settled = settle(x, shape, channel, shift, s, q, table, eps)
-        shift = cast(x, table[MEAN, channel])
-
-
-@device
-def shared_sums(x, shape, channels):
-    """Memory for the sums of that many channels, first guesses of whose means are in it."""
-    shifts = empty(x, 1, channels).ravel()
-    for channel in range(channels):
-        shifts[channel] = first_shift(x, shape, channel)
-    return Sums(shifts, all_true(channels), np.empty((channels, part_count(shape), 2)))
-
-
-@device
-def settle_channels(x, shape, sums, table, eps):
-    """Statistics of every channel from its parts' sums, added in order; whether any needs new sums."""
-    noinline()
-    shifts, unsettled, parts = sums
-    for channel in range(shape[1]):
-        if unsettled[channel]:
-            s, q = add_parts(parts, channel)
-            unsettled[channel] = not settle(x, shape, channel, shifts[channel], s, q, table, eps)
-            shifts[channel] = cast(x, table[MEAN, channel])
-    return unsettled.any()
-
-
-@device
-def add_parts(parts, channel):
-    """The two sums of a channel, from those of its parts."""
-    s, q = 0.0, 0.0
-    for part in range(parts.shape[1]):
-        s += parts[channel, part, 0]
-        q += parts[channel, part, 1]
-    return s, q
-
 
 # Forward ------------------------------------------------------------------------------------------------------------
 
@@ -134,8 +70,6 @@ def normalize_group(arrays, walk, table, start, stop, lanes):
 def forward_of_channels(arrays, walk, table, channels, group, eps):
     """Both walks over a thread's channels, one group after the other."""
     shape, flags, _ = walk
-    if not flags & MEASURES:
-        finish_running(table, channels, eps)
     lanes = scratch(arrays[0], R + 1, group * shape[2] if group > 1 else 0)
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
@@ -172,8 +106,8 @@ def forward(x, residual, y, table, eps, flags, cache, threads):
     group = group_size(shape, flags)
     ahead = next_group(x, channelwise, group, 1, cache)
     shifts, unsettled, parts = shared_sums(pointer(x), shape, np.intp(0) if channelwise else shape[1])
-    if not channelwise and not flags & MEASURES:
-        finish_running(table, (np.intp(0), shape[1]), eps)
+    if not flags & MEASURES:
+        finish_running(table, eps)
     phase = WHOLE if channelwise else SUMS if flags & MEASURES else OUTPUT
     while phase != DONE:
         for thread in prange(threads):
@@ -205,7 +139,7 @@ def write_part_gradient(inputs, outputs, walk, table, sums, channel, part):
     shape, flags, ahead = walk
     m, p, r, h = affine(x, table, channel)
     m, p, r, h = splat(m), splat(p), splat(r), splat(h)
-    u, a, b = gradient(x, table, channel, sums[0, channel], sums[1, channel], shape[0] * shape[2])
+    u, a, b = gradient(x, table, channel, sums[0, channel], sums[1, channel], 1.0 / (shape[0] * shape[2]))
     u, a, b = splat(u), splat(a), splat(b)
     zero = splat(cast(x, 0.0))
     pitch = shape[1] * shape[2]
@@ -239,7 +173,7 @@ def write_group_gradient(inputs, outputs, walk, table, sums, channels, lanes):
     outer, pitch, inner = walk.shape[0], walk.shape[1] * walk.shape[2], walk.shape[2]
     for channel in range(start, stop):
         m, p, r, h = affine(x, table, channel)
-        u, a, b = gradient(x, table, channel, sums[0, channel], sums[1, channel], outer * inner)
+        u, a, b = gradient(x, table, channel, sums[0, channel], sums[1, channel], 1.0 / (outer * inner))
         for row, value in ((M, m), (P, p), (R, r), (H, h), (U, u), (A, a), (B, b)):
             fill(lanes, row, (channel - start) * inner, inner, value)
     for row in range(outer - 1, -1, -1):

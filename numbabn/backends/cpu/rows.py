@@ -9,15 +9,13 @@ import numpy as np
 from numba import prange
 
 from ...jit import device, kernel, noinline
-from ..host import MEAN
 from .constants import affine, dgamma_from, gradient
 from .flags import DONE, MEASURES, OUTPUT, SUMS, WHOLE, WRITES, Walk
-from .lanes import add_lanes, add_run, add_sums, clear, padded, run_memory, spread, workspace
+from .lanes import add_lanes, add_sums, clear, padded, run_memory, spread, workspace
 from .memory import fence, pointer
-from .moments import all_true, finish_running, finite_shift, settle, settle_all
-from .policy import ROWS_TILE, SAMPLES
+from .moments import all_true, finish_running
+from .policy import ROWS_TILE
 from .rows_cut import (
-    Tile,
     channels_of,
     part_count,
     row_width,
@@ -27,18 +25,11 @@ from .rows_cut import (
     tasks_of,
     tile_at,
     tile_width,
+    whole_rows,
 )
-from .rows_sums import part_gradient_sums, part_sums, run_sums
+from .rows_statistics import first_shifts, settle_channels, tile_statistics
+from .rows_sums import part_gradient_sums, part_sums
 from .spans import FORWARD, FORWARD_AND_H, GRADIENT, A, B, H, M, P, R, U, normalize_span, write_gradient_span
-
-SHIFT = (M, P)
-"""Range of constants: the shift that sums are taken about stands where the mean will."""
-
-
-@device
-def whole_rows(shape, width):
-    """All lanes as one tile, or none of them if that is done tile by tile, of a width."""
-    return Tile(np.intp(0), np.intp(0) if width else row_width(shape), np.intp(0))
 
 
 @device
@@ -51,78 +42,41 @@ def add_parts(parts, sums):
 
 
 @device
-def set_constants(x, shape, tile, table, values):
-    """Constants of a tile's channels that do not depend on the gradient."""
+def columns(table, channels):
+    """A copy of the table's columns of some channels: counted from 0, LLVM can vectorise loops over them."""
     noinline()
-    first, stop = channels_of(shape, tile)
-    for c in range(stop - first):
-        values[M, c], values[P, c], values[R, c], values[H, c] = affine(x, table, first + c)
-
-
-# Statistics ---------------------------------------------------------------------------------------------------------
+    first, stop = channels
+    part = np.empty((table.shape[0], stop - first))
+    for row in range(part.shape[0]):
+        for c in range(part.shape[1]):
+            part[row, c] = table[row, first + c]
+    return part
 
 
 @device
-def first_shifts(x, shape, tile, work):
-    """First guesses of the means of a tile's channels, for each lane, from some rows spread over the array."""
+def put_columns(part, table, first):
+    """The inverse."""
     noinline()
-    outer, channels, inner = shape
-    width = row_width(shape)
-    whole = outer * channels * inner // width
-    first, stop = channels_of(shape, tile)
-    lanes = tile.high - tile.low
-    for c in range(stop - first):
-        work.values[M, c] = x[(first + c) * inner]
-    if whole > 0:
-        wanted = SAMPLES * channels // width + 1
-        samples = min(whole, wanted)
-        step = max(1, whole // wanted)
-        spread(work.values, SHIFT, work.lanes, shape, lanes)
-        run_sums(x, range(0, samples * step, step), width, tile, work.lanes, work.run, np.intp(0))
-        clear(work.sums, np.intp(0), lanes)
-        add_run(work.run, lanes, work.sums, np.intp(0))
-        add_lanes(work.sums, shape, lanes)
-        n = samples * (width // channels)
-        for c in range(stop - first):
-            origin = np.float64(x[(first + c) * inner])
-            work.values[M, c] = finite_shift(x, origin, work.sums[0, c] / n)
-    spread(work.values, SHIFT, work.lanes, shape, lanes)
+    for row in range(part.shape[0]):
+        for c in range(part.shape[1]):
+            table[row, first + c] = part[row, c]
 
 
 @device
-def settle_channels(x, shape, tile, unsettled, work, table, eps):
-    """Statistics of a tile's channels from their sums; whether any needs new ones, about a shift that is then set."""
+def set_constants(x, table, values):
+    """Constants that do not depend on the gradient, of all channels in a table.
+
+    A loop for each: LLVM vectorises one that has few addresses.
+    """
     noinline()
-    first, stop = channels_of(shape, tile)
-    shifts = work.values[M, : stop - first]
-    if unsettled.all() and settle_all(x, shape, first, shifts, work.sums, table, eps):
-        return False
-    for c in range(stop - first):
-        if unsettled[c]:
-            s, q = work.sums[0, c], work.sums[1, c]
-            unsettled[c] = not settle(x, shape, first + c, shifts[c], s, q, table, eps)
-            shifts[c] = table[MEAN, first + c]
-    left = unsettled.any()
-    if left:
-        spread(work.values, SHIFT, work.lanes, shape, tile.high - tile.low)
-    return left
-
-
-@device
-def tile_statistics(x, shape, tile, work, table, eps):
-    """Statistics of a tile's channels, by one thread."""
-    first, stop = channels_of(shape, tile)
-    unsettled = all_true(stop - first)
-    lanes = tile.high - tile.low
-    first_shifts(x, shape, tile, work)
-    left = True
-    while left:
-        clear(work.sums, np.intp(0), lanes)
-        for part in range(part_count(shape)):
-            part_sums(x, shape, part, tile, work.lanes, work.run, work.partial)
-            add_sums(work.partial, lanes, work.sums)
-        add_lanes(work.sums, shape, lanes)
-        left = settle_channels(x, shape, tile, unsettled, work, table, eps)
+    for c in range(table.shape[1]):
+        values[M, c] = affine(x, table, c)[0]
+    for c in range(table.shape[1]):
+        values[P, c] = affine(x, table, c)[1]
+    for c in range(table.shape[1]):
+        values[R, c] = affine(x, table, c)[2]
+    for c in range(table.shape[1]):
+        values[H, c] = affine(x, table, c)[3]
 
 
 # Forward ------------------------------------------------------------------------------------------------------------
@@ -146,12 +100,15 @@ def forward_of_tiles(arrays, shape, flags, tiles, width, table, eps):
     work = workspace(x, H + 1, width)
     for k in range(tiles[0], tiles[1]):
         tile = tile_at(shape, k * width, width)
+        channels = channels_of(shape, tile)
+        part_of_table = columns(table, channels)
         if flags & MEASURES:
-            tile_statistics(x, shape, tile, work, table, eps)
+            tile_statistics(x, shape, tile, work, part_of_table, eps)
         else:
-            finish_running(table, channels_of(shape, tile), eps)
+            finish_running(part_of_table, eps)
+        put_columns(part_of_table, table, channels[0])
         if flags & WRITES:
-            set_constants(x, shape, tile, table, work.values)
+            set_constants(x, part_of_table, work.values)
             spread(work.values, FORWARD, work.lanes, shape, tile.high - tile.low)
             walk = Walk(shape, flags, tile.high - tile.low)
             for part in range(part_count(shape) - 1, -1, -1):
@@ -187,10 +144,10 @@ def forward(x, residual, y, table, eps, flags, cache, threads):
     if phase == SUMS:
         first_shifts(pointer(x), shape, everything, work)
     elif phase == OUTPUT:
-        finish_running(table, (np.intp(0), shape[1]), eps)
+        finish_running(table, eps)
     while phase != DONE:
         if phase == OUTPUT:
-            set_constants(pointer(x), shape, everything, table, work.values)
+            set_constants(pointer(x), table, work.values)
             spread(work.values, FORWARD, lanes, shape, everything.high)
         for thread in prange(threads):
             tasks = tasks_of(shape, width, thread, threads)
@@ -214,16 +171,21 @@ def forward(x, residual, y, table, eps, flags, cache, threads):
 
 @device
 def finish_gradients(x, shape, tile, table, work, gradients):
-    """dbeta and dgamma of a tile's channels from their sums, and the constants that follow from them, for each lane."""
+    """dbeta and dgamma of a tile's channels, the table's, from their sums, and the constants made of them."""
     noinline()
-    first, stop = channels_of(shape, tile)
-    for c in range(stop - first):
-        dbeta = work.sums[0, c]
-        dgamma = dgamma_from(x, table, first + c, dbeta, work.sums[1, c])
-        found = gradient(x, table, first + c, dbeta, dgamma, shape[0] * shape[2])
-        work.values[U, c], work.values[A, c], work.values[B, c] = found
-        gradients[0, first + c], gradients[1, first + c] = dbeta, dgamma
-    spread(work.values, GRADIENT, work.lanes, shape, tile.high - tile.low)
+    values, dbeta, dgamma = work.values, work.sums[0], work.sums[1]
+    first, weight = channels_of(shape, tile)[0], 1.0 / (shape[0] * shape[2])
+    for c in range(table.shape[1]):
+        dgamma[c] = dgamma_from(x, table, c, dbeta[c], dgamma[c])
+    for c in range(table.shape[1]):
+        values[U, c] = gradient(x, table, c, dbeta[c], dgamma[c], weight)[0]
+    for c in range(table.shape[1]):
+        values[A, c] = gradient(x, table, c, dbeta[c], dgamma[c], weight)[1]
+    for c in range(table.shape[1]):
+        values[B, c] = gradient(x, table, c, dbeta[c], dgamma[c], weight)[2]
+    for c in range(table.shape[1]):
+        gradients[0, first + c], gradients[1, first + c] = dbeta[c], dgamma[c]
+    spread(values, GRADIENT, work.lanes, shape, tile.high - tile.low)
 
 
 @device
@@ -245,14 +207,15 @@ def backward_of_tiles(inputs, outputs, shape, flags, tiles, width, table, gradie
     for k in range(tiles[0], tiles[1]):
         tile = tile_at(shape, k * width, width)
         lanes = tile.high - tile.low
-        set_constants(x, shape, tile, table, work.values)
+        part_of_table = columns(table, channels_of(shape, tile))
+        set_constants(x, part_of_table, work.values)
         spread(work.values, FORWARD_AND_H, work.lanes, shape, lanes)
         clear(work.sums, np.intp(0), lanes)
         for part in range(part_count(shape)):
             part_gradient_sums(inputs, shape, part, tile, work.lanes, work.run, work.partial, flags)
             add_sums(work.partial, lanes, work.sums)
         add_lanes(work.sums, shape, lanes)
-        finish_gradients(x, shape, tile, table, work, gradients)
+        finish_gradients(x, shape, tile, part_of_table, work, gradients)
         for part in range(part_count(shape) - 1, -1, -1):
             write_part_gradient(inputs, outputs, Walk(shape, flags, lanes), part, tile, work.lanes)
 
@@ -285,7 +248,7 @@ def backward(dy, x, y, outputs, table, flags, cache, threads):
     parts = np.empty((part_count(shape), 2, padded(everything.high)))
     gradients = np.empty((2, shape[1]))
     if not width:
-        set_constants(pointer(x), shape, everything, table, work.values)
+        set_constants(pointer(x), table, work.values)
         spread(work.values, FORWARD_AND_H, lanes, shape, everything.high)
     phase = WHOLE if width else SUMS
     while phase != DONE:

@@ -109,6 +109,12 @@ def tile_at(shape, low, width):
 
 
 @device
+def whole_rows(shape, width):
+    """All lanes as one tile, or none of them if that is done tile by tile, of a width."""
+    return Tile(np.intp(0), np.intp(0) if width else row_width(shape), np.intp(0))
+
+
+@device
 def common_tiles(shape):
     """Number of tiles that a part is cut into where tasks are parts of tiles."""
     return ceil_div(row_width(shape), ROWS_TILE)

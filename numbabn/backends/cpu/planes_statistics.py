@@ -1,0 +1,70 @@
+"""Statistics of ``planes``: from sums over a channel, about a first guess of its mean, or a second one."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ...jit import device, noinline
+from ..host import MEAN
+from .memory import cast, empty
+from .moments import all_true, first_shift, settle
+from .planes_cut import part_count
+from .planes_sums import part_sums
+
+
+class Sums(NamedTuple):
+    """What threads that share channels hand on from the first walk."""
+
+    shifts: np.ndarray
+    """Guesses of the channels' means."""
+    unsettled: np.ndarray
+    """Which channels need sums about their shift."""
+    parts: np.ndarray
+    """Two sums for each part of each channel."""
+
+
+@device
+def channel_statistics(x, shape, channel, table, eps):
+    """A channel's statistics, by one thread."""
+    shift = first_shift(x, shape, channel)
+    settled = False
+    while not settled:
+        s, q = 0.0, 0.0
+        for part in range(part_count(shape)):
+            part_s, part_q = part_sums(x, shape, channel, part, shift)
+            s += part_s
+            q += part_q
+        settled = settle(x, shape, channel, shift, s, q, table, eps)
+        shift = cast(x, table[MEAN, channel])
+
+
+@device
+def shared_sums(x, shape, channels):
+    """Memory for the sums of that many channels, first guesses of whose means are in it."""
+    shifts = empty(x, 1, channels).ravel()
+    for channel in range(channels):
+        shifts[channel] = first_shift(x, shape, channel)
+    return Sums(shifts, all_true(channels), np.empty((channels, part_count(shape), 2)))
+
+
+@device
+def settle_channels(x, shape, sums, table, eps):
+    """Statistics of every channel from its parts' sums, added in order; whether any needs new sums."""
+    noinline()
+    shifts, unsettled, parts = sums
+    for channel in range(shape[1]):
+        if unsettled[channel]:
+            s, q = add_parts(parts, channel)
+            unsettled[channel] = not settle(x, shape, channel, shifts[channel], s, q, table, eps)
+            shifts[channel] = cast(x, table[MEAN, channel])
+    return unsettled.any()
+
+
+@device
+def add_parts(parts, channel):
+    """The two sums of a channel, from those of its parts."""
+    s, q = 0.0, 0.0
+    for part in range(parts.shape[1]):
+        s += parts[channel, part, 0]
+        q += parts[channel, part, 1]
+    return s, q
