@@ -9,11 +9,14 @@ are added in which order.
 import functools
 import hashlib
 import threading
-import types
 from pathlib import Path
+from types import FunctionType
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
 from .forks import forked
@@ -28,8 +31,8 @@ for 32 Ki float32 elements, 79 and 71 us for 64 Ki, 524 and 270 us for 512 Ki (t
 def _compile(function, **flags):
     """``numba.njit`` with this package's flags, cached on disk where some folder can be written.
 
-    Numba's cache notices changes in the file of a function, not in the files that it calls into. So what lies beside
-    that file becomes part of the function's name, by which the cache knows it.
+    Numba's cache notices changes in the file of a function, not in the files that it calls into. So these, the files
+    beside it and those of the backends, become part of the function's name, by which the cache knows it.
     """
     function = _renamed(function, _digest(Path(function.__code__.co_filename).parent))
     try:
@@ -42,9 +45,10 @@ def _compile(function, **flags):
 
 @functools.cache
 def _digest(folder):
-    """Some letters that stand for the sources in a folder and for this file."""
+    """Some letters that stand for the sources in a folder, in this file and in the backends."""
+    here = Path(__file__)
     digest = hashlib.sha256()
-    for source in [*sorted(folder.glob("*.py")), Path(__file__)]:
+    for source in sorted({*folder.glob("*.py"), here, *here.with_name("backends").rglob("*.py")}):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:8]
 
@@ -66,7 +70,7 @@ def noinline(typingctx):
         builder.function.attributes.add("noinline")
         return context.get_dummy_value()
 
-    return numba.types.void(), codegen
+    return types.void(), codegen
 
 
 def shared(function):
@@ -86,6 +90,24 @@ def share(tasks, thread, threads):
     return tasks * thread // threads, tasks * (thread + 1) // threads
 
 
+@intrinsic
+def _all_threads(typingctx):
+    """What ``numba.get_num_threads`` gives, by the function that Numba's parallel loops ask: that can be cached."""
+
+    def codegen(context, builder, signature, args):
+        integer = context.get_value_type(types.intp)
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(integer, []), "get_num_threads")
+        return builder.call(function, [])
+
+    return types.intp(), codegen
+
+
+@device
+def thread_count(threads):
+    """Number of threads to use, where None is all that Numba has. Asked here, as Python takes microseconds for it."""
+    return _all_threads() if threads is None else threads
+
+
 @shared
 def ceil_div(a, b):
     """``a / b``, rounded up."""
@@ -95,7 +117,7 @@ def ceil_div(a, b):
 class kernel:
     """A function with a ``prange`` loop, callable with arrays; the first argument's size tells the work.
 
-    A last parameter called ``threads`` is given the number of threads, 1 in the serial version.
+    A last parameter called ``threads`` is given 1 in the serial version, else None: see ``thread_count``.
 
     Examples
     --------
@@ -116,13 +138,13 @@ class kernel:
         self.__name__ = function.__name__
         self.parallel = _compile(function, parallel=True)
         self.serial = _compile(_renamed(function, "serial"))
-        self.counts = function.__code__.co_varnames[function.__code__.co_argcount - 1] == "threads"
+        self.takes_threads = function.__code__.co_varnames[function.__code__.co_argcount - 1] == "threads"
 
     def __call__(self, *args):
         if args[0].size < SERIAL_BELOW or not _threads.enter():
-            return self.serial(*args, 1) if self.counts else self.serial(*args)
+            return self.serial(*args, 1) if self.takes_threads else self.serial(*args)
         try:
-            return self.parallel(*args, numba.get_num_threads()) if self.counts else self.parallel(*args)
+            return self.parallel(*args, None) if self.takes_threads else self.parallel(*args)
         finally:
             _threads.leave()
 
@@ -130,9 +152,7 @@ class kernel:
 def _renamed(function, suffix):
     """The same function under another name: Numba's cache tells functions apart by name, not by flags."""
     name = f"{function.__name__}_{suffix}"
-    twin = types.FunctionType(
-        function.__code__, function.__globals__, name, function.__defaults__, function.__closure__
-    )
+    twin = FunctionType(function.__code__, function.__globals__, name, function.__defaults__, function.__closure__)
     twin.__module__ = function.__module__
     twin.__qualname__ = f"{function.__qualname__}_{suffix}"
     return twin

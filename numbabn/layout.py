@@ -1,4 +1,4 @@
-"""The one view that kernels see: ``(outer, channels, inner)``, C-contiguous. The only reshape in the package.
+"""The one view that kernels see: ``(outer, channels, inner)``, C-contiguous. Nothing else reshapes a call's arrays.
 
 An array whose axes, put in the order in which they lie in memory, are contiguous is viewed without a copy, whatever
 order it presents them in::

@@ -50,7 +50,7 @@ def test_caches_threads_and_streaming_change_no_bit(case, dtype, monkeypatch):
         expected = results(case, dtype, activation, residual)
         for cache in (NO_CACHE, SMALL_CACHE, LARGE_CACHE):
             for serial_below in (0, 1 << 40):
-                for stream_from in (0, 1 << 40):
+                for stream_from in (0, 1 << 20):
                     with monkeypatch.context() as patch:
                         patch.setattr(cpu, "second_level_cache", lambda cache=cache: cache)
                         patch.setattr(jit, "SERIAL_BELOW", serial_below)
@@ -71,7 +71,7 @@ def test_results_at_any_place_and_nothing_around_them(case, streamed, offset, mo
         buffers.append((memory, start, start + size))
         return memory[start : start + size].reshape(case.shape)
 
-    monkeypatch.setattr(cpu, "STREAM_FROM", 0 if streamed else 1 << 40)
+    monkeypatch.setattr(cpu, "STREAM_FROM", 0 if streamed else 1 << 20)
     for activation, residual in EPILOGUES:
         expected = results(case, "float32", activation, residual)
         assert_same_bits(results(case, "float32", activation, residual, guarded), expected)

@@ -7,10 +7,10 @@ fetch ahead, as the kernels do that they are the limit of.
 
 from numba import prange
 
-from ..backends.cpu.memory import cast, fence, lanes_of, load, pointer, prefetch, put, to_boundary
+from ..backends.cpu.memory import cast, fence, load, pointer, prefetch, put, to_boundary, vector_length
 from ..backends.cpu.policy import AHEAD
 from ..backends.cpu.simd import splat
-from ..jit import device, kernel, share
+from ..jit import device, kernel, share, thread_count
 
 
 @device
@@ -28,13 +28,14 @@ def move(x, other, y, first, last, streamed):
             value += load(other, i, n, zero)
         put(y, i, n, value, streamed)
         i += n
-        n = lanes_of(y)
+        n = vector_length(y)
     fence()
 
 
 @kernel
 def copy(x, y, streamed, threads):
     """``y = x``, an equal share for each thread."""
+    threads = thread_count(threads)
     for thread in prange(threads):
         first, last = share(x.size, thread, threads)
         move(pointer(x), None, pointer(y), first, last, streamed)
@@ -43,6 +44,7 @@ def copy(x, y, streamed, threads):
 @kernel
 def triad(dy, x, dx, streamed, threads):
     """``dx = dy + x``, an equal share for each thread."""
+    threads = thread_count(threads)
     for thread in prange(threads):
         first, last = share(x.size, thread, threads)
         move(pointer(dy), pointer(x), pointer(dx), first, last, streamed)

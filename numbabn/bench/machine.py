@@ -48,7 +48,10 @@ def _caches():
     """Sizes such as ``{"L1d": "48 KiB", "L2": "2 MiB"}``, of data caches."""
     found = {}
     for folder in sorted(CACHES.glob("index*")):
-        level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+        try:
+            level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+        except OSError:
+            continue
         if kind != "Instruction":
             found[f"L{level}{'d' if kind == 'Data' else ''}"] = _readable(size)
     return found
@@ -56,8 +59,10 @@ def _caches():
 
 def _readable(size):
     """
-    >>> _readable("2048K"), _readable("48K")
-    ('2 MiB', '48 KiB')
+    >>> _readable("2048K"), _readable("48K"), _readable("32M")
+    ('2 MiB', '48 KiB', '32M')
     """
-    kibibytes = int(size.removesuffix("K"))
+    if not (size.endswith("K") and size[:-1].isdecimal()):
+        return size
+    kibibytes = int(size[:-1])
     return f"{kibibytes // 1024} MiB" if kibibytes % 1024 == 0 else f"{kibibytes} KiB"

@@ -1,27 +1,45 @@
 """Batch normalization for NumPy arrays in parallel Numba kernels.
 
 Two families: ``planes`` where a channel's values lie in long contiguous rows, ``rows`` where channels lie side by side,
-or where their rows are short. Each is two kernels, ``forward`` and ``backward``.
+or where their rows are short. Each is two kernels, ``forward`` and ``backward``. Their words, from small to large:
+
+walk      one pass over memory: the first takes sums, the second writes
+row       contiguous elements that a walk takes together
+lane      a column of rows that lie side by side: one channel's, as long as rows are
+run       what is summed in the dtype of the data
+part      runs that are added up in float64
+tile      some neighbouring lanes of all rows
+group     neighbouring channels whose short rows are written together
+task      what a thread takes at a time: a channel, a tile, or a part of one
+
+What is where, in the order of a call::
+
+    policy, machine, flags      numbers that work is cut by; the caches; what a kernel is asked for
+    planes, rows                the kernels, and their second walks (``spans``: those over many channels at once)
+    planes_cut, rows_cut        how work is cut
+    planes_sums, rows_sums      the first walks
+    planes_statistics, ...      mean and variance from these sums, by ``moments``
+    constants, epilogue, lanes  numbers for each channel; what is fused; memory for numbers of each lane
+    walks, memory, simd         threads and phases; loads and stores; vectors
+    running                     running statistics
 """
 
-import numba
 import numpy as np
 
 from .. import reference
 from ..host import MEAN, VAR, inference_table, training_table
 from . import planes, rows
-from .flags import ADDS, CLIPS, FROM_X, FROM_Y, FROZEN, MEASURES, STREAMS, STREAMS_RESIDUAL, WRITES
+from .flags import ADDS, CLIPS, FROM_X, FROM_Y, FROZEN, MEASURES, WRITES
 from .machine import second_level_cache
 from .policy import FEW, PLANES_FROM, STREAM_FROM
 from .running import update_running
-from .simd import BYTES
 
 
 def statistics(x):
     """Mean and biased variance of each channel."""
     table = training_table(x.shape[1], None, None)
     x = _writeable(x)
-    _family(x).forward(x, x, x, table, 0.0, MEASURES, second_level_cache())
+    _family(x).forward(x, x, x, table, 0.0, MEASURES, _machine())
     return table[MEAN], table[VAR]
 
 
@@ -42,20 +60,16 @@ def forward_inference(x, y, gamma, beta, running, epilogue, eps):
 
 def backward(dy, context, dx, dresidual):
     """Gradients with respect to x, gamma, beta and the residual."""
-    if dy.shape[0] * dy.shape[2] <= FEW:
+    if context.training and dy.shape[0] * dy.shape[2] <= FEW:
         with np.errstate(all="ignore"):  # as the kernels do
             return reference.backward(dy, context, dx, dresidual)
     flags = 0 if context.training else FROZEN
     if context.relu:
         flags |= FROM_X if context.y is None else FROM_Y
-    if _streams(dx):
-        flags |= STREAMS
-        if dresidual is not None and dresidual.ctypes.data % BYTES == dx.ctypes.data % BYTES:
-            flags |= STREAMS_RESIDUAL
     x = _writeable(context.x)
     y = x if context.y is None else context.y
     outputs = dx, dx if dresidual is None else dresidual
-    dbeta, dgamma = _family(x).backward(_writeable(dy), x, y, outputs, context.table, flags, second_level_cache())
+    dbeta, dgamma = _family(x).backward(_writeable(dy), x, y, outputs, context.table, flags, _machine())
     return dgamma, dbeta
 
 
@@ -68,19 +82,17 @@ def _forward(x, y, table, epilogue, eps, flags):
         flags |= ADDS
     if epilogue.relu:
         flags |= CLIPS
-    if _streams(y):
-        flags |= STREAMS
-    _family(x).forward(x, residual, y, table, eps, flags, second_level_cache())
+    _family(x).forward(x, residual, y, table, eps, flags, _machine())
 
 
 def _family(x):
     return planes if x.shape[2] >= PLANES_FROM else rows
 
 
-def _streams(array):
-    """Whether to write past the caches, which hold too little of the array for whoever reads it next."""
-    least = STREAM_FROM * second_level_cache()[0]
-    return array.nbytes >= least and array.nbytes >= least * numba.get_num_threads()
+def _machine():
+    """The bytes and ways of a thread's second-level cache, and the bytes per thread from which outputs are streamed."""
+    size, ways = second_level_cache()
+    return size, ways, int(STREAM_FROM * size)
 
 
 def _writeable(array):

@@ -10,6 +10,14 @@ from ...jit import device
 from ..host import BETA, GAMMA, INVSTD, MEAN, REST
 from .memory import cast
 
+M, P, R, H, U, A, B = range(7)
+"""Rows of matrices of constants: the mean, gamma * invstd, beta, invstd, the mean of dy, and two of the gradient.
+``d = x - M``, ``y = d * P + R``, ``xhat = d * H``, ``dx = (dy - U) * P + d * H * B + A``."""
+
+SHIFT, FORWARD, FORWARD_AND_H, GRADIENT = (M, P), (M, H), (M, U), (U, B + 1)
+"""Ranges of them: the shift of sums, where the mean will stand; what forward needs; what backward's sums need, and
+what they give."""
+
 
 @device
 def rounding_lost(exact, rounded, rest):
@@ -19,9 +27,9 @@ def rounding_lost(exact, rounded, rest):
 
 
 @device
-def subtract_product(shift, missing, scale):
-    """``shift - missing * scale``, where nothing missing is nothing even if the scale is infinite."""
-    return shift - missing * scale if missing != 0 else shift
+def subtract_product(value, missing, scale):
+    """``value - missing * scale``, where nothing missing is nothing even if the scale is infinite."""
+    return value - missing * scale if missing != 0 else value
 
 
 @device

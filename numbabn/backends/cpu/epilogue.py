@@ -17,10 +17,10 @@ def add_and_clip(value, residual, i, count, flags):
 
 
 @device
-def let_through(gradient, centred, scale, shift, y, i, count, flags):
-    """The gradient where ReLU was open, else 0: seen from y, or from ``centred * scale + shift`` as forward had it."""
+def let_through(gradient, centred, scale, offset, y, i, count, flags):
+    """The gradient where ReLU was open, else 0: seen from y, or from ``centred * scale + offset`` as forward had it."""
     if flags & FROM_X:
-        return where_active(gradient, fma(centred, scale, shift))
+        return where_active(gradient, fma(centred, scale, offset))
     if flags & FROM_Y:
         return where_active(gradient, load(y, i, count, gradient))
     return gradient

@@ -1,15 +1,16 @@
-"""Scratch memory of the kernels, one number for each lane: constants, and sums on their way to float64.
+"""Scratch memory of the kernels: a number for each channel or lane, of constants and of sums on their way to float64.
 
-Constants stand in rows, each as long as the matrix is wide. The two sums of a run stand side by side, a vector of the
-one and a vector of the other, so that they share a page: far apart, they evict each other and x at every 4 KB step.
+Constants stand in rows of a matrix, a row for each letter (see ``constants``). The two sums of a run stand side by
+side, a vector of the one and a vector of the other, so that they share a page: far apart, they evict each other and x
+at every 4 KB step.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from ...jit import device, noinline
-from .memory import accumulate, cast, empty, lanes_of, load, store
+from ...jit import ceil_div, device, noinline
+from .memory import accumulate, cast, empty, load, store, vector_length
 from .simd import splat
 
 DOUBLE = np.zeros(1)
@@ -19,9 +20,9 @@ DOUBLE = np.zeros(1)
 class Work(NamedTuple):
     """Memory that a thread takes lanes through both walks with."""
 
-    values: np.ndarray
-    """Rows of constants (see ``spans``), one column a channel."""
-    lanes: np.ndarray
+    by_channel: np.ndarray
+    """Constants, one column a channel."""
+    by_lane: np.ndarray
     """The same, one column a lane, and the first ones once more behind: a vector may overrun the last."""
     run: np.ndarray
     """The two sums of a run, in the dtype of the data."""
@@ -41,7 +42,7 @@ def workspace(x, rows, lanes):
 def scratch(x, rows, lanes):
     """Zeroed memory in the dtype of ``x`` for rows of constants, which a vector may overrun."""
     noinline()
-    size = lanes_of(x)
+    size = vector_length(x)
     memory = empty(x, rows, (lanes + 2 * size - 1) // size * size)
     zero = splat(cast(x, 0.0))
     for j in range(0, memory.size, size):
@@ -63,43 +64,52 @@ def totals(lanes):
 
 @device
 def padded(lanes):
-    """So many lanes and those that a vector of float32 may overrun."""
-    return (lanes + 15) // 16 * 16
+    """So many lanes and those that a vector of float32, the longest, may overrun."""
+    return ceil_div(lanes, 16) * 16
 
 
 @device
-def fill(lanes, row, first, count, value):
+def all_true(count):
+    """An array of as many truths. (NumPy's ``full`` takes Numba seconds to compile.)"""
+    truths = np.empty(count, np.bool_)
+    for i in range(count):
+        truths[i] = True
+    return truths
+
+
+@device
+def fill(constants, row, first, count, value):
     """Set ``count`` lanes of a row of constants to one value."""
     vector = splat(value)
-    for j in range(0, count, lanes_of(lanes)):
-        store(lanes, row * lanes.shape[1] + first + j, count - j, vector)
+    for j in range(0, count, vector_length(constants)):
+        store(constants, row * constants.shape[1] + first + j, count - j, vector)
 
 
 @device
-def spread(values, rows, lanes, shape, count):
-    """Give rows of the constants of channels to their lanes, ``count`` of them, and the first once more behind."""
+def spread(by_channel, rows, by_lane, shape, count):
+    """Give a range of rows of constants to the lanes, ``count`` of them, and the first ones once more behind."""
     noinline()
-    inner, size = shape[2], lanes_of(values)
+    inner, size = shape[2], vector_length(by_channel)
     base = min(count, shape[1] * inner)
-    zero = splat(cast(values, 0.0))
+    zero = splat(cast(by_channel, 0.0))
     for row in range(rows[0], rows[1]):
-        start = row * lanes.shape[1]
+        first, source = row * by_lane.shape[1], row * by_channel.shape[1]
         if inner == 1:
             for lane in range(0, base, size):
-                store(lanes, start + lane, base - lane, load(values, row * values.shape[1] + lane, size, zero))
+                store(by_lane, first + lane, base - lane, load(by_channel, source + lane, size, zero))
         else:
             for lane in range(0, base, inner):
-                fill(lanes, row, lane, inner, values[row, lane // inner])
+                fill(by_lane, row, lane, inner, by_channel[row, lane // inner])
         step = min(base, size)
-        for lane in range(base, lanes.shape[1], step):
-            n = min(step, lanes.shape[1] - lane)
-            store(lanes, start + lane, n, load(lanes, start + lane - base, n, zero))
+        for lane in range(base, by_lane.shape[1], step):
+            n = min(step, by_lane.shape[1] - lane)
+            store(by_lane, first + lane, n, load(by_lane, first + lane - base, n, zero))
 
 
 @device
 def clear_run(run, count):
     """Set the first ``count`` lanes of a run's sums to 0."""
-    size = lanes_of(run)
+    size = vector_length(run)
     zero = splat(cast(run, 0.0))
     for j in range(0, count, size):
         store(run, 2 * j, size, zero)
@@ -117,7 +127,7 @@ def clear(sums, first, last):
 @device
 def add_run(run, count, out, first):
     """Add ``count`` lanes of a run's sums to lanes of ``out``, in float64."""
-    size = lanes_of(run)
+    size = vector_length(run)
     zero = splat(cast(run, 0.0))
     for row in range(2):
         for j in range(0, count, size):

@@ -1,4 +1,4 @@
-"""Memory seen by vectors: loads, stores (masked at the end of a row, or past the caches), prefetches, scratch.
+"""Memory seen by vectors: loads, stores (masked at the end of a row, or past the caches), prefetches.
 
 Memory is addressed by element offsets (``intp``) from the first element of a contiguous array of any rank, or from a
 pointer to it (``pointer``): what a function is given a pointer to, it neither counts references to nor unpacks. Only an
@@ -69,7 +69,7 @@ def pointer_to(typingctx, memory, offset):
 
 
 @intrinsic
-def lanes_of(typingctx, memory):
+def vector_length(typingctx, memory):
     """Number of elements in a vector: a constant to the compiler, which an array's ``itemsize`` is not."""
 
     def codegen(context, builder, signature, args):
@@ -222,14 +222,14 @@ def _empty(memory, rows, columns):
 @device
 def to_boundary(memory, offset, streams):
     """How many elements the first vector of a row takes, so that the others are aligned where they are streamed."""
-    first = unaligned(memory, offset) if streams else lanes_of(memory)
-    return first if first > 0 else lanes_of(memory)
+    first = unaligned(memory, offset) if streams else vector_length(memory)
+    return first if first > 0 else vector_length(memory)
 
 
 @device
 def put(memory, offset, count, value, streams):
     """``store``, or ``stream`` where wanted and the vector is whole."""
-    if streams and count >= lanes_of(memory):
+    if streams and count >= vector_length(memory):
         stream(memory, offset, value)
     else:
         store(memory, offset, count, value)

@@ -11,18 +11,19 @@ the number of threads.
 import numpy as np
 from numba import prange
 
-from ...jit import device, kernel, noinline
-from .constants import affine, dgamma_from, gradient
+from ...jit import device, kernel, noinline, thread_count
+from .constants import A, B, H, M, P, R, U, affine, dgamma_from, gradient
 from .epilogue import add_and_clip, let_through
-from .flags import DONE, FROM_Y, FROZEN, MEASURES, OUTPUT, STREAMS, STREAMS_RESIDUAL, SUMS, WHOLE, WRITES, Walk
+from .flags import FROM_Y, FROZEN, MEASURES, STREAMS, STREAMS_RESIDUAL, WRITES
 from .lanes import fill, scratch
-from .memory import cast, fence, lanes_of, load, pointer, prefetch, put, to_boundary
-from .moments import finish_running
-from .planes_cut import group_size, is_channelwise, next_group, part_count, run_at, runs_of, task_at, tasks_of
+from .memory import cast, fence, load, pointer, prefetch, put, to_boundary, vector_length
+from .moments import fill_invstd
+from .planes_cut import ahead_of_output, group_size, is_channelwise, part_count, run_at, runs_of, task_at, tasks_of
 from .planes_statistics import Sums, add_parts, channel_statistics, settle_channels, shared_sums
 from .planes_sums import part_gradient_sums, part_sums
 from .simd import fma, splat
-from .spans import A, B, H, M, P, R, U, normalize_span, write_gradient_span
+from .spans import normalize_span, write_gradient_span
+from .walks import DONE, OUTPUT, SUMS, WHOLE, Walk, with_streams
 
 # Forward ------------------------------------------------------------------------------------------------------------
 
@@ -49,35 +50,36 @@ def normalize_part(arrays, walk, table, channel, part):
                 v = fma(load(x, i, n, m) - m, p, r)
                 put(y, i, n, add_and_clip(v, residual, i, n, flags), flags & STREAMS)
                 i += n
-                n = lanes_of(x)
+                n = vector_length(x)
 
 
 @device
-def normalize_group(arrays, walk, table, start, stop, lanes):
+def normalize_group(arrays, walk, table, channels, constants):
     """The second walk over neighbouring channels at once, last row first."""
     noinline()
-    outer, channels, inner = walk.shape
+    start, stop = channels
+    outer, pitch, inner = walk.shape[0], walk.shape[1] * walk.shape[2], walk.shape[2]
     for channel in range(start, stop):
         m, p, r, _ = affine(arrays[0], table, channel)
         for row, value in ((M, m), (P, p), (R, r)):
-            fill(lanes, row, (channel - start) * inner, inner, value)
+            fill(constants, row, (channel - start) * inner, inner, value)
     for row in range(outer - 1, -1, -1):
-        first, last = (row * channels + start) * inner, (row * channels + stop) * inner
-        normalize_span(arrays, walk, first, last, np.intp(0), last, lanes)
+        first, last = row * pitch + start * inner, row * pitch + stop * inner
+        normalize_span(arrays, walk, first, last, np.intp(0), last, constants)
 
 
 @device
 def forward_of_channels(arrays, walk, table, channels, group, eps):
     """Both walks over a thread's channels, one group after the other."""
     shape, flags, _ = walk
-    lanes = scratch(arrays[0], R + 1, group * shape[2] if group > 1 else 0)
+    constants = scratch(arrays[0], R + 1, group * shape[2] if group > 1 else 0)
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
         if flags & MEASURES:
             for channel in range(start, stop):
                 channel_statistics(arrays[0], shape, channel, table, eps)
         if flags & WRITES and group > 1:
-            normalize_group(arrays, walk, table, start, stop, lanes)
+            normalize_group(arrays, walk, table, (start, stop), constants)
         elif flags & WRITES:
             for part in range(part_count(shape) - 1, -1, -1):
                 normalize_part(arrays, walk, table, start, part)
@@ -96,21 +98,23 @@ def forward_of_tasks(arrays, walk, table, tasks, sums, phase):
 
 
 @kernel
-def forward(x, residual, y, table, eps, flags, cache, threads):
+def forward(x, residual, y, table, eps, flags, machine, threads):
     """MEASURES: the table's statistics. WRITES: y. Parallel over channels, or over channels and parts.
 
     2e bytes per element where a channel fits L2 (e is the itemsize), else 3e; a residual adds e. Inference: 2e.
     """
-    shape = x.shape
+    shape, threads = x.shape, thread_count(threads)
+    flags = with_streams(flags, y, y, machine, threads)
     channelwise = is_channelwise(shape, threads)
     group = group_size(shape, flags)
-    ahead = next_group(x, channelwise, group, 1, cache)
-    shifts, unsettled, parts = shared_sums(pointer(x), shape, np.intp(0) if channelwise else shape[1])
+    ahead = ahead_of_output(x, channelwise, group, 1, machine)
+    sampled = shape[1] if flags & MEASURES and not channelwise else np.intp(0)
+    shifts, unsettled, parts = shared_sums(pointer(x), shape, sampled)
     if not flags & MEASURES:
-        finish_running(table, eps)
+        fill_invstd(table, eps)
     phase = WHOLE if channelwise else SUMS if flags & MEASURES else OUTPUT
     while phase != DONE:
-        for thread in prange(threads):
+        for thread in prange(threads):  # which Numba lets no named tuple or pointer into
             tasks = tasks_of(shape, channelwise, thread, threads)
             arrays, walk = (pointer(x), pointer(residual), pointer(y)), Walk(shape, flags, ahead)
             if channelwise:
@@ -161,11 +165,11 @@ def write_part_gradient(inputs, outputs, walk, table, sums, channel, part):
                 g = g * p if flags & FROZEN else fma(g - u, p, fma(d * h, b, a))
                 put(dx, i, n, g, flags & STREAMS)
                 i += n
-                n = lanes_of(x)
+                n = vector_length(x)
 
 
 @device
-def write_group_gradient(inputs, outputs, walk, table, sums, channels, lanes):
+def write_group_gradient(inputs, outputs, walk, table, sums, channels, constants):
     """The second walk over neighbouring channels at once, last row first."""
     noinline()
     x = inputs[1]
@@ -175,17 +179,17 @@ def write_group_gradient(inputs, outputs, walk, table, sums, channels, lanes):
         m, p, r, h = affine(x, table, channel)
         u, a, b = gradient(x, table, channel, sums[0, channel], sums[1, channel], 1.0 / (outer * inner))
         for row, value in ((M, m), (P, p), (R, r), (H, h), (U, u), (A, a), (B, b)):
-            fill(lanes, row, (channel - start) * inner, inner, value)
+            fill(constants, row, (channel - start) * inner, inner, value)
     for row in range(outer - 1, -1, -1):
         first, last = row * pitch + start * inner, row * pitch + stop * inner
-        write_gradient_span(inputs, outputs, walk, first, last, np.intp(0), last, lanes)
+        write_gradient_span(inputs, outputs, walk, first, last, np.intp(0), last, constants)
 
 
 @device
 def backward_of_channels(inputs, outputs, walk, table, sums, channels, group):
     """Both walks over a thread's channels, one group after the other."""
     shape, flags, _ = walk
-    lanes = scratch(inputs[1], B + 1, group * shape[2] if group > 1 else 0)
+    constants = scratch(inputs[1], B + 1, group * shape[2] if group > 1 else 0)
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
         for channel in range(start, stop):
@@ -196,7 +200,7 @@ def backward_of_channels(inputs, outputs, walk, table, sums, channels, group):
                 dgamma += part_dgamma
             sums[0, channel], sums[1, channel] = dbeta, dgamma_from(inputs[1], table, channel, dbeta, dgamma)
         if group > 1:
-            write_group_gradient(inputs, outputs, walk, table, sums, (start, stop), lanes)
+            write_group_gradient(inputs, outputs, walk, table, sums, (start, stop), constants)
             continue
         for part in range(part_count(shape) - 1, -1, -1):
             write_part_gradient(inputs, outputs, walk, table, sums, start, part)
@@ -215,16 +219,17 @@ def backward_of_tasks(inputs, outputs, walk, table, sums, tasks, parts, phase):
 
 
 @kernel
-def backward(dy, x, y, outputs, table, flags, cache, threads):
-    """``outputs``, dx (and dresidual); returns dbeta and dgamma. Parallel over channels, or over channels and parts.
+def backward(dy, x, y, outputs, table, flags, machine, threads):
+    """``outputs``, dx (and dresidual); returns (2, channels), dbeta and dgamma. Parallel as ``forward`` is.
 
     3e bytes per element where a channel of x and dy fits L2, else 5e. ReLU behind a residual adds 2e where it fits,
     for y and dresidual, else 3e.
     """
-    shape = x.shape
+    shape, threads = x.shape, thread_count(threads)
+    flags = with_streams(flags, *outputs, machine, threads)
     channelwise = is_channelwise(shape, threads)
     group = group_size(shape, flags)
-    ahead = next_group(x, channelwise, group, 2, cache)
+    ahead = ahead_of_output(x, channelwise, group, 2, machine)
     sums = np.empty((2, shape[1]))
     parts = np.empty((0 if channelwise else shape[1], part_count(shape), 2))
     phase = WHOLE if channelwise else SUMS

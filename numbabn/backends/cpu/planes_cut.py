@@ -3,7 +3,8 @@ depends on.
 
 A channel is ``outer`` rows of ``inner`` elements, ``channels * inner`` apart. It is read in *runs* of about 4096
 elements, which are summed in vectors of their own dtype; 16 runs make a *part*, added up in float64, the piece that
-one thread takes where channels are shared between threads.
+one thread takes where channels are shared between threads, as its *task*. Neighbouring channels of short rows are
+written as a *group*.
 """
 
 import math
@@ -51,7 +52,10 @@ def run_at(shape, channel, run):
 
 @device
 def is_channelwise(shape, threads):
-    """Whether threads take whole channels: two or more each, or their last round leaves half of them idle."""
+    """Whether threads take whole channels: if a channel is one part, or there are two channels or more for each thread.
+
+    With fewer, half of the threads may idle in the last round.
+    """
     return part_count(shape) == 1 or shape[1] >= 2 * threads
 
 
@@ -69,7 +73,7 @@ def task_at(shape, tasks, k, backwards):
 
 
 @device
-def next_row(shape):
+def ahead_of_sums(shape):
     """How far ahead the first walk prefetches: the channel's next row, or a page within a long one."""
     return shape[1] * shape[2] if shape[2] < PLANES_RUN else np.intp(AHEAD)
 
@@ -85,12 +89,13 @@ def group_size(shape, flags):
 
 
 @device
-def next_group(x, channelwise, group, arrays, cache):
+def ahead_of_output(x, channelwise, group, kept, machine):
     """How far ahead the second walk prefetches, which goes from the last row to the first.
 
-    Where two groups of channels of all arrays fit the cache, to the next one; else to the row before this one.
+    Where two groups of channels fit the cache, in all arrays ``kept`` from the first walk, to the next one; else to the
+    row before this one, or a page within a long one.
     """
     outer, channels, inner = x.shape
-    if channelwise and 2 * arrays * outer * group * inner * x.itemsize <= CACHE_SHARE * cache[0]:
+    if channelwise and 2 * kept * outer * group * inner * x.itemsize <= CACHE_SHARE * machine[0]:
         return group * inner
     return -channels * inner if inner < PLANES_RUN else np.intp(AHEAD)

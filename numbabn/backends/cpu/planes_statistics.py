@@ -6,10 +6,13 @@ import numpy as np
 
 from ...jit import device, noinline
 from ..host import MEAN
-from .memory import cast, empty
-from .moments import all_true, first_shift, settle
+from .lanes import all_true
+from .memory import cast, empty, load, vector_length
+from .moments import finite_shift, settle
 from .planes_cut import part_count
 from .planes_sums import part_sums
+from .policy import SAMPLES
+from .simd import splat, total
 
 
 class Sums(NamedTuple):
@@ -21,6 +24,21 @@ class Sums(NamedTuple):
     """Which channels need sums about their shift."""
     parts: np.ndarray
     """Two sums for each part of each channel."""
+
+
+@device
+def first_shift(x, shape, channel):
+    """A first guess of a channel's mean, from a vector in the middle of some rows spread over it."""
+    outer, channels, inner = shape
+    origin = x[channel * inner]
+    centre = splat(origin)
+    s = splat(cast(x, 0.0))
+    samples = min(outer, SAMPLES)
+    lanes = min(inner, vector_length(x))
+    for k in range(samples):
+        i = ((k * outer // samples) * channels + channel) * inner + (inner - lanes) // 2
+        s += load(x, i, lanes, centre) - centre
+    return finite_shift(x, np.float64(origin), total(s) / (samples * lanes))
 
 
 @device

@@ -3,8 +3,8 @@
 from ...jit import device, noinline
 from .constants import affine
 from .epilogue import let_through
-from .memory import cast, lanes_of, load, prefetch
-from .planes_cut import next_row, run_at, runs_of
+from .memory import cast, load, prefetch, vector_length
+from .planes_cut import ahead_of_sums, run_at, runs_of
 from .simd import fma, splat, total
 
 
@@ -13,9 +13,9 @@ def part_sums(x, shape, channel, part, shift):
     """Sums of ``x - shift`` and of its square."""
     noinline()
     centre = splat(shift)
-    lanes = lanes_of(x)
+    size = vector_length(x)
     pitch = shape[1] * shape[2]
-    ahead = next_row(shape)
+    ahead = ahead_of_sums(shape)
     sum_d, sum_dd = 0.0, 0.0
     first, last = runs_of(shape, part)
     for run in range(first, last):
@@ -29,13 +29,13 @@ def part_sums(x, shape, channel, part, shift):
                 a = load(x, i, end - i, centre) - centre
                 s0 += a
                 q0 = fma(a, a, q0)
-                i += lanes
+                i += size
                 if i < end:
                     prefetch(x, i + ahead)
                     b = load(x, i, end - i, centre) - centre
                     s1 += b
                     q1 = fma(b, b, q1)
-                    i += lanes
+                    i += size
         sum_d += total(s0 + s1)
         sum_dd += total(q0 + q1)
     return sum_d, sum_dd
@@ -49,9 +49,9 @@ def part_gradient_sums(inputs, shape, channel, part, table, flags):
     m, p, r, h = affine(x, table, channel)
     m, p, r, h = splat(m), splat(p), splat(r), splat(h)
     zero = splat(cast(x, 0.0))
-    lanes = lanes_of(x)
+    size = vector_length(x)
     pitch = shape[1] * shape[2]
-    ahead = next_row(shape)
+    ahead = ahead_of_sums(shape)
     dbeta, dgamma = 0.0, 0.0
     first, last = runs_of(shape, part)
     for run in range(first, last):
@@ -67,7 +67,7 @@ def part_gradient_sums(inputs, shape, channel, part, table, flags):
                 g = let_through(load(dy, i, end - i, zero), d, p, r, y, i, end - i, flags)
                 s += g
                 q = fma(g, d * h, q)
-                i += lanes
+                i += size
         dbeta += total(s)
         dgamma += total(q)
     return dbeta, dgamma

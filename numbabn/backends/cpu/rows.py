@@ -8,18 +8,18 @@ by walk, and what lies between the walks is done by one.
 import numpy as np
 from numba import prange
 
-from ...jit import device, kernel, noinline
-from .constants import affine, dgamma_from, gradient
-from .flags import DONE, MEASURES, OUTPUT, SUMS, WHOLE, WRITES, Walk
-from .lanes import add_lanes, add_sums, clear, padded, run_memory, spread, workspace
+from ...jit import device, kernel, noinline, thread_count
+from .constants import FORWARD, FORWARD_AND_H, GRADIENT, A, B, H, M, P, R, U, affine, dgamma_from, gradient
+from .flags import MEASURES, WRITES
+from .lanes import add_lanes, add_sums, all_true, clear, padded, run_memory, spread, workspace
 from .memory import fence, pointer
-from .moments import all_true, finish_running
+from .moments import fill_invstd
 from .policy import ROWS_TILE
 from .rows_cut import (
+    ahead_in_part,
     channels_of,
     part_count,
     row_width,
-    rows_ahead,
     spans_of,
     task_at,
     tasks_of,
@@ -29,7 +29,8 @@ from .rows_cut import (
 )
 from .rows_statistics import first_shifts, settle_channels, tile_statistics
 from .rows_sums import part_gradient_sums, part_sums
-from .spans import FORWARD, FORWARD_AND_H, GRADIENT, A, B, H, M, P, R, U, normalize_span, write_gradient_span
+from .spans import normalize_span, write_gradient_span
+from .walks import DONE, OUTPUT, SUMS, WHOLE, Walk, with_streams
 
 
 @device
@@ -83,14 +84,14 @@ def set_constants(x, table, values):
 
 
 @device
-def normalize_part(arrays, walk, part, tile, lanes):
+def normalize_part(arrays, walk, part, tile, constants):
     """The second walk over one part of a tile."""
     noinline()
     width = row_width(walk.shape)
     start, pieces, length = spans_of(walk.shape, part, tile)
     for piece in range(pieces):
         i = start + piece * width
-        normalize_span(arrays, walk, i, i + length, tile.low - tile.at, width, lanes)
+        normalize_span(arrays, walk, i, i + length, tile.low - tile.at, width, constants)
 
 
 @device
@@ -101,68 +102,69 @@ def forward_of_tiles(arrays, shape, flags, tiles, width, table, eps):
     for k in range(tiles[0], tiles[1]):
         tile = tile_at(shape, k * width, width)
         channels = channels_of(shape, tile)
-        part_of_table = columns(table, channels)
+        own = columns(table, channels)
         if flags & MEASURES:
-            tile_statistics(x, shape, tile, work, part_of_table, eps)
+            tile_statistics(x, shape, tile, work, own, eps)
         else:
-            finish_running(part_of_table, eps)
-        put_columns(part_of_table, table, channels[0])
+            fill_invstd(own, eps)
+        put_columns(own, table, channels[0])
         if flags & WRITES:
-            set_constants(x, part_of_table, work.values)
-            spread(work.values, FORWARD, work.lanes, shape, tile.high - tile.low)
+            set_constants(x, own, work.by_channel)
+            spread(work.by_channel, FORWARD, work.by_lane, shape, tile.high - tile.low)
             walk = Walk(shape, flags, tile.high - tile.low)
             for part in range(part_count(shape) - 1, -1, -1):
-                normalize_part(arrays, walk, part, tile, work.lanes)
+                normalize_part(arrays, walk, part, tile, work.by_lane)
 
 
 @device
-def forward_of_tasks(arrays, shape, flags, tasks, lanes, parts, phase):
+def forward_of_tasks(arrays, shape, flags, tasks, constants, parts, phase):
     """One of the walks over a thread's tasks, each a part of a tile."""
     run = run_memory(arrays[0], min(row_width(shape), ROWS_TILE))
     for k in range(tasks[1] - tasks[0]):
         part, tile = task_at(shape, tasks, k, phase == OUTPUT)
         if phase == SUMS:
-            part_sums(arrays[0], shape, part, tile, lanes, run, parts[part])
+            part_sums(arrays[0], shape, part, tile, constants, run, parts[part])
         else:
-            normalize_part(arrays, Walk(shape, flags, rows_ahead(row_width(shape), tile)), part, tile, lanes)
+            normalize_part(arrays, Walk(shape, flags, ahead_in_part(row_width(shape), tile)), part, tile, constants)
 
 
 @kernel
-def forward(x, residual, y, table, eps, flags, cache, threads):
+def forward(x, residual, y, table, eps, flags, machine, threads):
     """MEASURES: the table's statistics. WRITES: y. Parallel over tiles, or over parts and tiles.
 
     2e bytes per element (e is the itemsize) where a tile of all rows fits L2, else 3e; inference 2e. A residual adds e.
     """
-    shape = x.shape
-    width = tile_width(x, 1, cache, threads)
-    everything = whole_rows(shape, width)
-    work = workspace(pointer(x), H + 1, everything.high)
-    lanes = work.lanes
-    parts = np.empty((part_count(shape) if flags & MEASURES else 0, 2, padded(everything.high)))
+    shape, threads = x.shape, thread_count(threads)
+    flags = with_streams(flags, y, y, machine, threads)
+    width = tile_width(x, 1, machine, threads)
+    shared_tile = whole_rows(shape, width)
+    work = workspace(pointer(x), H + 1, shared_tile.high)
+    constants = work.by_lane
+    parts = np.empty((part_count(shape) if flags & MEASURES else 0, 2, padded(shared_tile.high)))
     unsettled = all_true(shape[1])
     phase = WHOLE if width else SUMS if flags & MEASURES else OUTPUT
     if phase == SUMS:
-        first_shifts(pointer(x), shape, everything, work)
+        first_shifts(pointer(x), shape, shared_tile, work)
     elif phase == OUTPUT:
-        finish_running(table, eps)
+        fill_invstd(table, eps)
     while phase != DONE:
         if phase == OUTPUT:
-            set_constants(pointer(x), table, work.values)
-            spread(work.values, FORWARD, lanes, shape, everything.high)
-        for thread in prange(threads):
+            set_constants(pointer(x), table, work.by_channel)
+            spread(work.by_channel, FORWARD, constants, shape, shared_tile.high)
+        for thread in prange(threads):  # which Numba lets no named tuple or pointer into
             tasks = tasks_of(shape, width, thread, threads)
             arrays = pointer(x), pointer(residual), pointer(y)
             if width:
                 forward_of_tiles(arrays, shape, flags, tasks, width, table, eps)
             else:
-                forward_of_tasks(arrays, shape, flags, tasks, lanes, parts, phase)
+                forward_of_tasks(arrays, shape, flags, tasks, constants, parts, phase)
             fence()
         if phase != SUMS:
             phase = DONE
         else:
             add_parts(parts, work.sums)
-            add_lanes(work.sums, shape, everything.high)
-            if not settle_channels(pointer(x), shape, everything, unsettled, work, table, eps):
+            add_lanes(work.sums, shape, shared_tile.high)
+            if not settle_channels(pointer(x), shape, shared_tile, unsettled, work, table, eps):
                 phase = OUTPUT if flags & WRITES else DONE
 
 
@@ -173,7 +175,7 @@ def forward(x, residual, y, table, eps, flags, cache, threads):
 def finish_gradients(x, shape, tile, table, work, gradients):
     """dbeta and dgamma of a tile's channels, the table's, from their sums, and the constants made of them."""
     noinline()
-    values, dbeta, dgamma = work.values, work.sums[0], work.sums[1]
+    values, dbeta, dgamma = work.by_channel, work.sums[0], work.sums[1]
     first, weight = channels_of(shape, tile)[0], 1.0 / (shape[0] * shape[2])
     for c in range(table.shape[1]):
         dgamma[c] = dgamma_from(x, table, c, dbeta[c], dgamma[c])
@@ -185,18 +187,18 @@ def finish_gradients(x, shape, tile, table, work, gradients):
         values[B, c] = gradient(x, table, c, dbeta[c], dgamma[c], weight)[2]
     for c in range(table.shape[1]):
         gradients[0, first + c], gradients[1, first + c] = dbeta[c], dgamma[c]
-    spread(values, GRADIENT, work.lanes, shape, tile.high - tile.low)
+    spread(values, GRADIENT, work.by_lane, shape, tile.high - tile.low)
 
 
 @device
-def write_part_gradient(inputs, outputs, walk, part, tile, lanes):
+def write_part_gradient(inputs, outputs, walk, part, tile, constants):
     """The second walk over one part of a tile."""
     noinline()
     width = row_width(walk.shape)
     start, pieces, length = spans_of(walk.shape, part, tile)
     for piece in range(pieces):
         i = start + piece * width
-        write_gradient_span(inputs, outputs, walk, i, i + length, tile.low - tile.at, width, lanes)
+        write_gradient_span(inputs, outputs, walk, i, i + length, tile.low - tile.at, width, constants)
 
 
 @device
@@ -207,62 +209,63 @@ def backward_of_tiles(inputs, outputs, shape, flags, tiles, width, table, gradie
     for k in range(tiles[0], tiles[1]):
         tile = tile_at(shape, k * width, width)
         lanes = tile.high - tile.low
-        part_of_table = columns(table, channels_of(shape, tile))
-        set_constants(x, part_of_table, work.values)
-        spread(work.values, FORWARD_AND_H, work.lanes, shape, lanes)
+        own = columns(table, channels_of(shape, tile))
+        set_constants(x, own, work.by_channel)
+        spread(work.by_channel, FORWARD_AND_H, work.by_lane, shape, lanes)
         clear(work.sums, np.intp(0), lanes)
         for part in range(part_count(shape)):
-            part_gradient_sums(inputs, shape, part, tile, work.lanes, work.run, work.partial, flags)
+            part_gradient_sums(inputs, shape, part, tile, work.by_lane, work.run, work.partial, flags)
             add_sums(work.partial, lanes, work.sums)
         add_lanes(work.sums, shape, lanes)
-        finish_gradients(x, shape, tile, part_of_table, work, gradients)
+        finish_gradients(x, shape, tile, own, work, gradients)
         for part in range(part_count(shape) - 1, -1, -1):
-            write_part_gradient(inputs, outputs, Walk(shape, flags, lanes), part, tile, work.lanes)
+            write_part_gradient(inputs, outputs, Walk(shape, flags, lanes), part, tile, work.by_lane)
 
 
 @device
-def backward_of_tasks(inputs, outputs, shape, flags, tasks, lanes, parts, phase):
+def backward_of_tasks(inputs, outputs, shape, flags, tasks, constants, parts, phase):
     """One of the walks over a thread's tasks, each a part of a tile."""
     run = run_memory(inputs[1], min(row_width(shape), ROWS_TILE))
     for k in range(tasks[1] - tasks[0]):
         part, tile = task_at(shape, tasks, k, phase == OUTPUT)
         if phase == SUMS:
-            part_gradient_sums(inputs, shape, part, tile, lanes, run, parts[part], flags)
+            part_gradient_sums(inputs, shape, part, tile, constants, run, parts[part], flags)
         else:
-            walk = Walk(shape, flags, rows_ahead(row_width(shape), tile))
-            write_part_gradient(inputs, outputs, walk, part, tile, lanes)
+            walk = Walk(shape, flags, ahead_in_part(row_width(shape), tile))
+            write_part_gradient(inputs, outputs, walk, part, tile, constants)
 
 
 @kernel
-def backward(dy, x, y, outputs, table, flags, cache, threads):
-    """``outputs``, dx (and dresidual); returns dbeta and dgamma. Parallel over tiles, or over parts and tiles.
+def backward(dy, x, y, outputs, table, flags, machine, threads):
+    """``outputs``, dx (and dresidual); returns (2, channels), dbeta and dgamma. Parallel as ``forward`` is.
 
     3e bytes per element where a tile of all rows of x and dy fits L2, else 5e. ReLU behind a residual adds 2e where it
     fits, for y and dresidual, else 3e.
     """
-    shape = x.shape
-    width = tile_width(x, 2, cache, threads)
-    everything = whole_rows(shape, width)
-    work = workspace(pointer(x), B + 1, everything.high)
-    lanes = work.lanes
-    parts = np.empty((part_count(shape), 2, padded(everything.high)))
+    shape, threads = x.shape, thread_count(threads)
+    flags = with_streams(flags, *outputs, machine, threads)
+    width = tile_width(x, 2, machine, threads)
+    shared_tile = whole_rows(shape, width)
+    work = workspace(pointer(x), B + 1, shared_tile.high)
+    constants = work.by_lane
+    parts = np.empty((part_count(shape), 2, padded(shared_tile.high)))
     gradients = np.empty((2, shape[1]))
     if not width:
-        set_constants(pointer(x), table, work.values)
-        spread(work.values, FORWARD_AND_H, lanes, shape, everything.high)
+        set_constants(pointer(x), table, work.by_channel)
+        spread(work.by_channel, FORWARD_AND_H, constants, shape, shared_tile.high)
     phase = WHOLE if width else SUMS
     while phase != DONE:
-        for thread in prange(threads):
+        for thread in prange(threads):  # which Numba lets no named tuple or pointer into
             tasks = tasks_of(shape, width, thread, threads)
             inputs, written = (pointer(dy), pointer(x), pointer(y)), (pointer(outputs[0]), pointer(outputs[1]))
             if width:
                 backward_of_tiles(inputs, written, shape, flags, tasks, width, table, gradients)
             else:
-                backward_of_tasks(inputs, written, shape, flags, tasks, lanes, parts, phase)
+                backward_of_tasks(inputs, written, shape, flags, tasks, constants, parts, phase)
             fence()
         if phase == SUMS:
             add_parts(parts, work.sums)
-            add_lanes(work.sums, shape, everything.high)
-            finish_gradients(pointer(x), shape, everything, table, work, gradients)
+            add_lanes(work.sums, shape, shared_tile.high)
+            finish_gradients(pointer(x), shape, shared_tile, table, work, gradients)
         phase = OUTPUT if phase == SUMS else DONE
     return gradients

@@ -85,17 +85,18 @@ def channels_of(shape, tile):
 
 
 @device
-def tile_width(x, arrays, cache, threads):
+def tile_width(x, kept, machine, threads):
     """Lanes of a tile of whole channels that stays in the cache between both walks, beside the next; 0 if none does.
 
-    Rows that lie a power of two apart share few of the cache's sets: each takes the room of a whole such step.
+    ``kept`` is the number of arrays that are walked over twice. Rows that lie a power of two apart share few of the
+    cache's sets: each takes the room of a whole such step.
     """
-    size, ways = cache
+    size, ways, _ = machine
     outer, channels, inner = x.shape
     width = row_width(x.shape)
-    room = np.intp(CACHE_SHARE * size / (arrays * outer * x.itemsize))
-    if width > channels * inner:  # a few channels, side by side several times over: all or none
-        return width if threads == 1 else np.intp(0)
+    room = np.intp(CACHE_SHARE * size / (kept * outer * x.itemsize))  # for lanes of x.shape[0] rows
+    if width > channels * inner:  # a few channels, side by side several times over: all or none, and no next tile
+        return width if threads == 1 and channels * inner <= room else np.intp(0)
     step = math.gcd(width * x.itemsize, size // ways) // x.itemsize
     lanes = min(room // 2, ROWS_TILE, ceil_div(channels, 2 * threads) * inner)
     lanes = max(lanes // inner, ceil_div(ROWS_LANES, inner)) * inner
@@ -110,7 +111,7 @@ def tile_at(shape, low, width):
 
 @device
 def whole_rows(shape, width):
-    """All lanes as one tile, or none of them if that is done tile by tile, of a width."""
+    """All lanes as one tile; empty where threads take tiles of their own, of a width."""
     return Tile(np.intp(0), np.intp(0) if width else row_width(shape), np.intp(0))
 
 
@@ -129,14 +130,14 @@ def tasks_of(shape, width, thread, threads):
 
 @device
 def task_at(shape, tasks, k, backwards):
-    """The k-th task's part and tile, counted from the front or the back; the memory is for all lanes."""
+    """The k-th task's part and tile, counted from the front or the back. Constants and sums are those of all lanes."""
     task = tasks[1] - 1 - k if backwards else tasks[0] + k
     low = task % common_tiles(shape) * ROWS_TILE
     return task // common_tiles(shape), Tile(low, min(row_width(shape), low + ROWS_TILE), np.intp(0))
 
 
 @device
-def rows_ahead(width, tile):
+def ahead_in_part(width, tile):
     """How far ahead walks prefetch that find nothing in the cache: whole rows, a page's worth of them in the tile."""
     lanes = tile.high - tile.low
     return np.intp(AHEAD) if lanes == width else ceil_div(AHEAD, lanes) * width

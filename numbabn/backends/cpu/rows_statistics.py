@@ -4,16 +4,13 @@ import numpy as np
 
 from ...jit import device, noinline
 from ..host import MEAN
-from .lanes import add_lanes, add_run, add_sums, clear, spread
+from .constants import SHIFT, M
+from .lanes import add_lanes, add_run, add_sums, all_true, clear, spread
 from .memory import pointer_to
-from .moments import all_true, finite_shift, settle, settle_all
+from .moments import finite_shift, settle, settle_all
 from .policy import SAMPLES
 from .rows_cut import channels_of, part_count, row_width
 from .rows_sums import part_sums, run_sums
-from .spans import M, P
-
-SHIFT = (M, P)
-"""Range of constants: the shift that sums are taken about stands where the mean will."""
 
 
 @device
@@ -27,20 +24,20 @@ def first_shifts(x, shape, tile, work):
     origins = pointer_to(x, first * inner)
     lanes = tile.high - tile.low
     for c in range(stop - first):
-        work.values[M, c] = origins[c * inner]
+        work.by_channel[M, c] = origins[c * inner]
     if whole > 0:
         wanted = SAMPLES * channels // width + 1
         samples = min(whole, wanted)
         step = max(1, whole // wanted)
-        spread(work.values, SHIFT, work.lanes, shape, lanes)
-        run_sums(x, range(0, samples * step, step), width, tile, work.lanes, work.run, np.intp(0))
+        spread(work.by_channel, SHIFT, work.by_lane, shape, lanes)
+        run_sums(x, range(0, samples * step, step), width, tile, work.by_lane, work.run, np.intp(0))
         clear(work.sums, np.intp(0), lanes)
         add_run(work.run, lanes, work.sums, np.intp(0))
         add_lanes(work.sums, shape, lanes)
         n = samples * (width // channels)
         for c in range(stop - first):
-            work.values[M, c] = finite_shift(x, np.float64(origins[c * inner]), work.sums[0, c] / n)
-    spread(work.values, SHIFT, work.lanes, shape, lanes)
+            work.by_channel[M, c] = finite_shift(x, np.float64(origins[c * inner]), work.sums[0, c] / n)
+    spread(work.by_channel, SHIFT, work.by_lane, shape, lanes)
 
 
 @device
@@ -48,7 +45,7 @@ def settle_channels(x, shape, tile, unsettled, work, table, eps):
     """Statistics of a tile's channels, the table's, from their sums; whether any needs new ones, about a new shift."""
     noinline()
     x = pointer_to(x, channels_of(shape, tile)[0] * shape[2])
-    shifts = work.values[M]
+    shifts = work.by_channel[M]
     if unsettled.all() and settle_all(x, shape, shifts, work.sums, table, eps):
         return False
     for c in range(table.shape[1]):
@@ -57,7 +54,7 @@ def settle_channels(x, shape, tile, unsettled, work, table, eps):
             shifts[c] = table[MEAN, c]
     left = unsettled.any()
     if left:
-        spread(work.values, SHIFT, work.lanes, shape, tile.high - tile.low)
+        spread(work.by_channel, SHIFT, work.by_lane, shape, tile.high - tile.low)
     return left
 
 
@@ -71,7 +68,7 @@ def tile_statistics(x, shape, tile, work, table, eps):
     while left:
         clear(work.sums, np.intp(0), lanes)
         for part in range(part_count(shape)):
-            part_sums(x, shape, part, tile, work.lanes, work.run, work.partial)
+            part_sums(x, shape, part, tile, work.by_lane, work.run, work.partial)
             add_sums(work.partial, lanes, work.sums)
         add_lanes(work.sums, shape, lanes)
         left = settle_channels(x, shape, tile, unsettled, work, table, eps)

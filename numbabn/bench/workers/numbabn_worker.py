@@ -5,7 +5,7 @@ from serving import serve
 
 
 class Numbabn:
-    """The peer; see ``serving``."""
+    """The system; see ``serving``."""
 
     package = "numbabn"
 

@@ -1,0 +1,33 @@
+"""How threads go over the arrays: the phases of a kernel, and what a walk is told."""
+
+from typing import NamedTuple
+
+from ...jit import device
+from .flags import STREAMS, STREAMS_RESIDUAL
+from .memory import pointer, unaligned
+
+WHOLE, SUMS, OUTPUT, DONE = range(4)
+"""Phases, what all threads do at a time. WHOLE: both walks, over channels (or tiles) of the thread's own. Else all
+threads share the tasks of one walk, SUMS, then those of the other, OUTPUT."""
+
+
+class Walk(NamedTuple):
+    """How all of an array is walked over."""
+
+    shape: tuple[int, int, int]
+    flags: int
+    ahead: int
+    """How many elements ahead to prefetch."""
+
+
+@device
+def with_streams(flags, y, residual, machine, threads):
+    """The flags with those for streams, if the caches hold too little of the outputs for whoever reads them next.
+
+    Rows of dresidual are streamed with those of dx where both have their line boundaries in the same places.
+    """
+    if y.size * y.itemsize < machine[2] * threads:
+        return flags
+    zero = 0
+    aligned_alike = unaligned(pointer(y), zero) == unaligned(pointer(residual), zero)
+    return flags | STREAMS | (STREAMS_RESIDUAL if aligned_alike else 0)
