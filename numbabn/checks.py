@@ -10,6 +10,7 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 def data_array(name: str, value) -> np.ndarray:
     """``value`` as a NumPy array of float32 or float64, without a copy where it is one."""
+    original = value
     if type(value) is not np.ndarray:
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; expected a plain one (the mask would be ignored)")
@@ -18,7 +19,10 @@ def data_array(name: str, value) -> np.ndarray:
         except ValueError as error:
             raise TypeError(f"{name} cannot be made an array: {error}") from None
     if value.dtype not in FLOATS:
-        raise TypeError(f"{name} has dtype {value.dtype}; expected float32 or float64 in native byte order")
+        if not isinstance(original, np.ndarray) and value.dtype.kind not in "biufc":
+            raise TypeError(f"{name} is {type(original).__name__}; expected an array of float32 or float64")
+        order = "" if value.dtype.isnative else " in native byte order"
+        raise TypeError(f"{name} has dtype {value.dtype}; expected float32 or float64{order}")
     return value
 
 
@@ -92,7 +96,8 @@ def channel_axis(axis, ndim: int) -> int:
     if ndim == 0:
         raise ValueError("x has no dimensions; expected at least one, for the channels")
     if not -ndim <= axis < ndim:
-        raise ValueError(f"axis is {axis}, but x has {ndim} dimensions; expected {-ndim} to {ndim - 1}")
+        dimensions = "1 dimension" if ndim == 1 else f"{ndim} dimensions"
+        raise ValueError(f"axis is {axis}, but x has {dimensions}; expected {-ndim} to {ndim - 1}")
     return int(axis) % ndim
 
 
@@ -123,9 +128,9 @@ def running_statistics(running_mean, running_var, channels: int, *, training: bo
 
 def _running_statistic(name, value, other, channels, training):
     if value is None:
-        missing = "running_mean and running_var" if other is None else name
-        given = "give both or neither" if training else "inference needs both"
-        raise ValueError(f"{missing} missing: {given}")
+        given = "running_mean and running_var are None" if other is None else f"{name} is None"
+        expected = "both or neither" if training else "both, or training=True for the batch's own statistics"
+        raise ValueError(f"{given}; expected {expected}")
     per_channel(name, value, channels)
     if training:
         if not isinstance(value, np.ndarray):

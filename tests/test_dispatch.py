@@ -59,6 +59,11 @@ def test_context_remembers_its_backend():
     assert name(context.backend) == "reference"
 
 
+def test_use_backend_wants_a_name():
+    with pytest.raises(ValueError, match="backend is None; expected one of"), nbn.use_backend(None):
+        pass
+
+
 def test_use_backend_is_undone_by_an_error():
     with pytest.raises(KeyError), nbn.use_backend("reference"):
         raise KeyError

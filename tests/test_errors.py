@@ -47,6 +47,7 @@ FORWARD_ERRORS = {
     "half": ({"x": X.astype(np.float16)}, TypeError, "x has dtype float16"),
     "swapped-bytes": ({"x": X.astype(">f4")}, TypeError, "native byte order"),
     "masked": ({"x": np.ma.masked_less(X, 0)}, TypeError, "x is a masked array"),
+    "no-array": ({"x": None}, TypeError, "x is NoneType; expected an array"),
     "strings": ({"x": np.array([["a"]])}, TypeError, "x has dtype"),
     "scalar": ({"x": np.float32(3)}, ValueError, "x has no dimensions; expected at least one"),
     "axis-outside": ({"axis": 3}, ValueError, "axis is 3, but x has 3 dimensions; expected -3 to 2"),
@@ -56,8 +57,8 @@ FORWARD_ERRORS = {
     "gamma-dtype": ({"gamma": np.ones(3, int)}, TypeError, "gamma has dtype int64"),
     "beta-shape": ({"beta": np.ones((3, 1))}, ValueError, r"beta has shape \(3, 1\)"),
     "mean-shape": ({"running_mean": np.ones(2)}, ValueError, r"running_mean has shape \(2,\)"),
-    "mean-alone": ({"running_var": None}, ValueError, "running_var missing: give both or neither"),
-    "var-alone": ({"running_mean": None}, ValueError, "running_mean missing: give both or neither"),
+    "mean-alone": ({"running_var": None}, ValueError, "running_var is None; expected both or neither"),
+    "var-alone": ({"running_mean": None}, ValueError, "running_mean is None; expected both or neither"),
     "mean-list": ({"running_mean": [0.0, 0.0, 0.0]}, TypeError, "running_mean is list; expected a NumPy array"),
     "mean-integers": ({"running_mean": np.zeros(3, int)}, TypeError, "running_mean has dtype int64"),
     "var-read-only": ({"running_var": read_only(np.ones(3))}, ValueError, "running_var is read-only"),
@@ -113,7 +114,8 @@ def test_forward(name, function):
 @pytest.mark.parametrize("missing", [("running_mean",), ("running_var",), ("running_mean", "running_var")])
 def test_inference_needs_running_statistics(missing):
     given = Given(training=False)
-    with pytest.raises(ValueError, match=f"{' and '.join(missing)} missing: inference needs both"):
+    given_none = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} None"
+    with pytest.raises(ValueError, match=f"{given_none}; expected both, or training=True"):
         nbn.batch_norm(**{**given.arguments, **dict.fromkeys(missing)})
     given.check_untouched()
 

@@ -175,3 +175,30 @@ def test_a_channel_of_infinities_has_no_statistics(shape, value):
     assert np.isnan(running_mean[2])
     assert np.isnan(running_var[2])
     assert np.isfinite(np.delete(running_mean, 2)).all()
+
+
+@pytest.mark.parametrize("spread", [1, 100])
+@pytest.mark.parametrize("shape", [(2, 3000), (3, 300), (4, 70), (1, 40, 2), (2, 9, 2)])
+def test_gradients_over_few_values_lose_nothing_to_the_dtype(shape, spread):
+    """Two values give gradients that are eps / var of their terms: as exact as the reference's, digit by digit."""
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal(shape, np.float32) for _ in range(2))
+    x *= np.float32(spread)
+    results = {}
+    for backend in ("cpu", "reference"):
+        _, context = nbn.batch_norm_forward(x, backend=backend)
+        results[backend] = nbn.batch_norm_backward(dy, context).dx
+    largest = np.abs(results["reference"]).max(axis=(0, *range(2, x.ndim)), keepdims=True)
+    assert (np.abs(results["cpu"] - results["reference"]) <= 1e-6 * largest).all()
+
+
+@pytest.mark.parametrize("shape", [(64, 40), (5000, 3), (8, 5, 40), (2, 2, 70_000)])
+def test_gradients_of_tiny_values_are_finite(shape):
+    """invstd squared is beyond float64 here, the gradient is not."""
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal(shape) + 3) * 1e-156, rng.standard_normal(shape)
+    results = {}
+    for backend in ("cpu", "reference"):
+        _, context = nbn.batch_norm_forward(x, eps=0.0, backend=backend)
+        results[backend] = nbn.batch_norm_backward(dy, context).dx
+    np.testing.assert_allclose(results["cpu"] * 1e-156, results["reference"] * 1e-156, rtol=0, atol=1e-8)

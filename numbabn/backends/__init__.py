@@ -109,7 +109,7 @@ _loaded = {}
 def load(name: str):
     """Import a backend by name."""
     if name not in NAMES:
-        source = "NUMBABN_BACKEND" if name is ENVIRONMENT else "backend"
+        source = "NUMBABN_BACKEND" if name is not None and name is ENVIRONMENT else "backend"
         raise ValueError(f"{source} is {name!r}; expected one of {', '.join(map(repr, NAMES))}")
     if name not in MODULES:
         raise RuntimeError(f"backend {name!r} cannot be used: {backends()[name].reason}")

@@ -48,6 +48,7 @@ def save(path, report: dict) -> None:
         axes.set_title(title(what, layout, fused), fontsize=10, loc="left")
         if column:
             axes.tick_params(labelleft=False)
+    grid[0, 0].set_xlim(left=0)  # of all: now that everything that must fit in is drawn
     for axes in grid[-1]:
         axes.set_xlabel("% of the copy limit", fontsize=9)
         axes.tick_params(labelbottom=True)
@@ -84,7 +85,6 @@ def _draw(axes, cells, names):
     labels = [written(cell) for cell in cells]
     axes.set_yticks(range(len(cells)), labels, fontsize=8)
     axes.set_ylim(len(cells) - 0.4, -0.6)
-    axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
     axes.tick_params(axis="x", labelsize=8)
 

@@ -15,7 +15,9 @@ task      what a thread takes at a time: a channel, a tile, or a part of one
 What is where, in the order of a call::
 
     policy, machine, flags      numbers that work is cut by; the caches; what a kernel is asked for
-    planes, rows                the kernels, and their second walks (``spans``: those over many channels at once)
+    ..host                      the table: numbers of each channel that forward leaves for backward
+    planes, rows                the kernels, and their second walks (``spans``: those over many channels at once);
+                                ``jit.kernel`` picks their parallel or serial version, and adds ``threads``
     planes_cut, rows_cut        how work is cut
     planes_sums, rows_sums      the first walks
     planes_statistics, ...      mean and variance from these sums, by ``moments``
@@ -36,7 +38,7 @@ from .running import update_running
 
 
 def statistics(x):
-    """Mean and biased variance of each channel."""
+    """Mean and biased variance of each channel. Nothing is written: x stands in for what the kernel could write."""
     table = training_table(x.shape[1], None, None)
     x = _writeable(x)
     _family(x).forward(x, x, x, table, 0.0, MEASURES, _machine())

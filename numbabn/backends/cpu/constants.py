@@ -51,7 +51,7 @@ def affine(x, table, channel):
 @device
 def dgamma_from(x, table, channel, dbeta, dgamma):
     """The sum of dy * xhat from that of dy * d * h, which lacks what the mean lost."""
-    return subtract_product(dgamma, lost_of_mean(x, table, channel), table[INVSTD, channel] * dbeta)
+    return subtract_product(dgamma, lost_of_mean(x, table, channel) * table[INVSTD, channel], dbeta)
 
 
 @device
@@ -66,4 +66,4 @@ def gradient(x, table, channel, dbeta, dgamma, weight):
     u = cast(x, mean)
     b = -scale * (dgamma * weight)
     a = -scale * rounding_lost(mean, np.float64(u), 0.0)
-    return u, cast(x, subtract_product(a, lost_of_mean(x, table, channel), invstd * b)), cast(x, b)
+    return u, cast(x, subtract_product(a, lost_of_mean(x, table, channel) * invstd, b)), cast(x, b)
