@@ -96,8 +96,8 @@ def settle(x, shape, channel, shift, s, q, table, eps):
 
 
 @device
-def settle_all(x, shape, shifts, sums, table, eps):
-    """The same for all channels of a table, if that is easy for all of them: whether it was.
+def settle_all(x, shape, count, shifts, sums, table, eps):
+    """The same for a table's first channels, if that is easy for all of them: whether it was.
 
     Loops of few addresses, which LLVM can tell apart, and so vectorise: with many channels of few values this is much
     of the work.
@@ -108,19 +108,19 @@ def settle_all(x, shape, shifts, sums, table, eps):
         return False
     least, weight = n * least_square(x), 1.0 / n
     good = np.intp(0)
-    for c in range(table.shape[1]):
+    for c in range(count):
         s, q = sums[0, c], sums[1, c]
         good += (q > least) & (q < np.inf) & is_near(s, q, weight)
-    if good < table.shape[1]:
+    if good < count:
         return False
-    for c in range(table.shape[1]):
+    for c in range(count):
         shift = np.float64(shifts[c]) - np.float64(x[c * inner])
         sums[0, c], sums[1, c] = mean_and_var(shift, sums[0, c], sums[1, c], weight)
-    for c in range(table.shape[1]):
+    for c in range(count):
         table[MEAN, c], table[REST, c] = exact_sum(np.float64(x[c * inner]), sums[0, c])
-    for c in range(table.shape[1]):
+    for c in range(count):
         table[VAR, c] = sums[1, c]
-    fill_invstd(table, eps)
+    fill_invstd(table, count, eps)
     return True
 
 
@@ -167,9 +167,9 @@ def finish(table, channel, origin, mean, var, eps):
 
 
 @device
-def fill_invstd(table, eps):
-    """Write the last of all channels' statistics, the others being given."""
-    for channel in range(table.shape[1]):
+def fill_invstd(table, count, eps):
+    """Write the last of the first channels' statistics, the others being given."""
+    for channel in range(count):
         table[INVSTD, channel] = invstd(table[VAR, channel], eps)
 
 

@@ -111,7 +111,7 @@ def forward(x, residual, y, table, eps, flags, machine, threads):
     sampled = shape[1] if flags & MEASURES and not channelwise else np.intp(0)
     shifts, unsettled, parts = shared_sums(pointer(x), shape, sampled)
     if not flags & MEASURES:
-        fill_invstd(table, eps)
+        fill_invstd(table, shape[1], eps)
     phase = WHOLE if channelwise else SUMS if flags & MEASURES else OUTPUT
     while phase != DONE:
         for thread in prange(threads):  # which Numba lets no named tuple or pointer into

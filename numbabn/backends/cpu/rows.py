@@ -6,13 +6,13 @@ by walk, and what lies between the walks is done by one.
 """
 
 import numpy as np
-from numba import prange
+from numba import carray, prange
 
 from ...jit import device, kernel, noinline, thread_count
 from .constants import FORWARD, FORWARD_AND_H, GRADIENT, A, B, H, M, P, R, U, affine, dgamma_from, gradient
 from .flags import MEASURES, WRITES
 from .lanes import add_lanes, add_sums, all_true, clear, padded, run_memory, spread, workspace
-from .memory import fence, pointer
+from .memory import fence, pointer, pointer_to
 from .moments import fill_invstd
 from .policy import ROWS_TILE
 from .rows_cut import (
@@ -43,40 +43,25 @@ def add_parts(parts, sums):
 
 
 @device
-def columns(table, channels):
-    """A copy of the table's columns of some channels: counted from 0, LLVM can vectorise loops over them."""
-    noinline()
-    first, stop = channels
-    part = np.empty((table.shape[0], stop - first))
-    for row in range(part.shape[0]):
-        for c in range(part.shape[1]):
-            part[row, c] = table[row, first + c]
-    return part
+def columns(table, first):
+    """The table from a channel on: counted from 0, LLVM can vectorise loops over channels."""
+    return carray(pointer_to(table, first), table.shape)
 
 
 @device
-def put_columns(part, table, first):
-    """The inverse."""
-    noinline()
-    for row in range(part.shape[0]):
-        for c in range(part.shape[1]):
-            table[row, first + c] = part[row, c]
-
-
-@device
-def set_constants(x, table, values):
-    """Constants that do not depend on the gradient, of all channels in a table.
+def set_constants(x, table, count, values):
+    """Constants that do not depend on the gradient, of a table's first channels.
 
     A loop for each: LLVM vectorises one that has few addresses.
     """
     noinline()
-    for c in range(table.shape[1]):
+    for c in range(count):
         values[M, c] = affine(x, table, c)[0]
-    for c in range(table.shape[1]):
+    for c in range(count):
         values[P, c] = affine(x, table, c)[1]
-    for c in range(table.shape[1]):
+    for c in range(count):
         values[R, c] = affine(x, table, c)[2]
-    for c in range(table.shape[1]):
+    for c in range(count):
         values[H, c] = affine(x, table, c)[3]
 
 
@@ -101,15 +86,14 @@ def forward_of_tiles(arrays, shape, flags, tiles, width, table, eps):
     work = workspace(x, H + 1, width)
     for k in range(tiles[0], tiles[1]):
         tile = tile_at(shape, k * width, width)
-        channels = channels_of(shape, tile)
-        own = columns(table, channels)
+        first, stop = channels_of(shape, tile)
+        own = columns(table, first)
         if flags & MEASURES:
             tile_statistics(x, shape, tile, work, own, eps)
         else:
-            fill_invstd(own, eps)
-        put_columns(own, table, channels[0])
+            fill_invstd(own, stop - first, eps)
         if flags & WRITES:
-            set_constants(x, own, work.by_channel)
+            set_constants(x, own, stop - first, work.by_channel)
             spread(work.by_channel, FORWARD, work.by_lane, shape, tile.high - tile.low)
             walk = Walk(shape, flags, tile.high - tile.low)
             for part in range(part_count(shape) - 1, -1, -1):
@@ -146,10 +130,10 @@ def forward(x, residual, y, table, eps, flags, machine, threads):
     if phase == SUMS:
         first_shifts(pointer(x), shape, shared_tile, work)
     elif phase == OUTPUT:
-        fill_invstd(table, eps)
+        fill_invstd(table, shape[1], eps)
     while phase != DONE:
         if phase == OUTPUT:
-            set_constants(pointer(x), table, work.by_channel)
+            set_constants(pointer(x), table, shape[1], work.by_channel)
             spread(work.by_channel, FORWARD, constants, shape, shared_tile.high)
         for thread in prange(threads):  # which Numba lets no named tuple or pointer into
             tasks = tasks_of(shape, width, thread, threads)
@@ -176,16 +160,17 @@ def finish_gradients(x, shape, tile, table, work, gradients):
     """dbeta and dgamma of a tile's channels, the table's, from their sums, and the constants made of them."""
     noinline()
     values, dbeta, dgamma = work.by_channel, work.sums[0], work.sums[1]
-    first, weight = channels_of(shape, tile)[0], 1.0 / (shape[0] * shape[2])
-    for c in range(table.shape[1]):
+    first, stop = channels_of(shape, tile)
+    weight = 1.0 / (shape[0] * shape[2])
+    for c in range(stop - first):
         dgamma[c] = dgamma_from(x, table, c, dbeta[c], dgamma[c])
-    for c in range(table.shape[1]):
+    for c in range(stop - first):
         values[U, c] = gradient(x, table, c, dbeta[c], dgamma[c], weight)[0]
-    for c in range(table.shape[1]):
+    for c in range(stop - first):
         values[A, c] = gradient(x, table, c, dbeta[c], dgamma[c], weight)[1]
-    for c in range(table.shape[1]):
+    for c in range(stop - first):
         values[B, c] = gradient(x, table, c, dbeta[c], dgamma[c], weight)[2]
-    for c in range(table.shape[1]):
+    for c in range(stop - first):
         gradients[0, first + c], gradients[1, first + c] = dbeta[c], dgamma[c]
     spread(values, GRADIENT, work.by_lane, shape, tile.high - tile.low)
 
@@ -209,8 +194,9 @@ def backward_of_tiles(inputs, outputs, shape, flags, tiles, width, table, gradie
     for k in range(tiles[0], tiles[1]):
         tile = tile_at(shape, k * width, width)
         lanes = tile.high - tile.low
-        own = columns(table, channels_of(shape, tile))
-        set_constants(x, own, work.by_channel)
+        first, stop = channels_of(shape, tile)
+        own = columns(table, first)
+        set_constants(x, own, stop - first, work.by_channel)
         spread(work.by_channel, FORWARD_AND_H, work.by_lane, shape, lanes)
         clear(work.sums, np.intp(0), lanes)
         for part in range(part_count(shape)):
@@ -251,7 +237,7 @@ def backward(dy, x, y, outputs, table, flags, machine, threads):
     parts = np.empty((part_count(shape), 2, padded(shared_tile.high)))
     gradients = np.empty((2, shape[1]))
     if not width:
-        set_constants(pointer(x), table, work.by_channel)
+        set_constants(pointer(x), table, shape[1], work.by_channel)
         spread(work.by_channel, FORWARD_AND_H, constants, shape, shared_tile.high)
     phase = WHOLE if width else SUMS
     while phase != DONE:

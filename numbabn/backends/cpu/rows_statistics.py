@@ -44,11 +44,12 @@ def first_shifts(x, shape, tile, work):
 def settle_channels(x, shape, tile, unsettled, work, table, eps):
     """Statistics of a tile's channels, the table's, from their sums; whether any needs new ones, about a new shift."""
     noinline()
-    x = pointer_to(x, channels_of(shape, tile)[0] * shape[2])
+    first, stop = channels_of(shape, tile)
+    x = pointer_to(x, first * shape[2])
     shifts = work.by_channel[M]
-    if unsettled.all() and settle_all(x, shape, shifts, work.sums, table, eps):
+    if unsettled.all() and settle_all(x, shape, stop - first, shifts, work.sums, table, eps):
         return False
-    for c in range(table.shape[1]):
+    for c in range(stop - first):
         if unsettled[c]:
             unsettled[c] = not settle(x, shape, c, shifts[c], work.sums[0, c], work.sums[1, c], table, eps)
             shifts[c] = table[MEAN, c]
@@ -61,7 +62,8 @@ def settle_channels(x, shape, tile, unsettled, work, table, eps):
 @device
 def tile_statistics(x, shape, tile, work, table, eps):
     """Statistics of a tile's channels, the table's, by one thread."""
-    unsettled = all_true(table.shape[1])
+    first, stop = channels_of(shape, tile)
+    unsettled = all_true(stop - first)
     lanes = tile.high - tile.low
     first_shifts(x, shape, tile, work)
     left = True
