@@ -1,9 +1,5 @@
 """Batch normalization on arrays: pick a backend, check, view as (outer, channels, inner), call it, view back."""
 
-import functools
-from math import inf
-from typing import NamedTuple
-
 import numpy as np
 
 from . import checks, layout
@@ -100,8 +96,8 @@ def batch_norm(
     array([[0.763, 1.75 ],
            [2.67 , 6.125]])
     """
-    settings = _settings(training, momentum, eps, correction, activation)
-    arrays = _Arrays(x, gamma, beta, running_mean, running_var, residual, out)
+    settings = checks.settings(training, momentum, eps, correction, activation)
+    arrays = checks.Arrays(x, gamma, beta, running_mean, running_var, residual, out)
     return _forward(arrays, settings, axis, backend, keep=False)[0]
 
 
@@ -159,8 +155,8 @@ def batch_norm_forward(
     >>> context.mean, context.invstd
     (array([ 2., 20.]), array([1. , 0.1]))
     """
-    settings = _settings(training, momentum, eps, correction, activation)
-    arrays = _Arrays(x, gamma, beta, running_mean, running_var, residual, out)
+    settings = checks.settings(training, momentum, eps, correction, activation)
+    arrays = checks.Arrays(x, gamma, beta, running_mean, running_var, residual, out)
     return _forward(arrays, settings, axis, backend, keep=True)
 
 
@@ -214,7 +210,7 @@ def batch_norm_backward(dy, context, *, out=None):
     view = context.view
     x = view.back(context.x)
     dy = checks.like("dy", dy, "x", x)
-    dx_out, dresidual_out = _gradient_outputs(out, dy, context, x)
+    dx_out, dresidual_out = checks.gradient_outputs(out, dy, context, x)
 
     dx = _canonical_result(dx_out, view, x.dtype)
     masked = context.has_residual and context.relu
@@ -274,62 +270,12 @@ def batch_stats(x, *, axis=1, backend=None):
     return Statistics(*module.statistics(view.of(x)), outer * inner)
 
 
-class _Arrays(NamedTuple):
-    """The arrays that a forward call is given."""
-
-    x: np.ndarray
-    gamma: np.ndarray | None
-    beta: np.ndarray | None
-    running_mean: np.ndarray | None
-    running_var: np.ndarray | None
-    residual: np.ndarray | None
-    out: np.ndarray | None
-
-
-class _Settings(NamedTuple):
-    """The checked settings of one."""
-
-    training: bool
-    momentum: float
-    eps: float
-    correction: float
-    relu: bool
-
-
-def _settings(*given):
-    """Check ``training``, ``momentum``, ``eps``, ``correction`` and ``activation``, a twentieth of a small call's time:
-    once for the same ones."""
-    try:
-        return _check_settings_once(*given)
-    except TypeError:  # some cannot be hashed, and there is an error that says so better
-        pass
-    return _check_settings(*given)
-
-
-def _check_settings(training, momentum, eps, correction, activation):
-    """The settings, their numbers as Python's own."""
-    if not isinstance(training, (bool, np.bool_)):
-        raise TypeError(f"training is {training!r}; expected True or False")
-    if activation is not None and not (isinstance(activation, str) and activation == "relu"):
-        raise ValueError(f"activation is {activation!r}; expected None or 'relu'")
-    return _Settings(
-        bool(training),
-        checks.number("momentum", momentum, 0.0, 1.0),
-        checks.number("eps", eps, 0.0, inf),
-        checks.number("correction", correction, 0.0, inf),
-        activation == "relu",
-    )
-
-
-_check_settings_once = functools.lru_cache(maxsize=256, typed=True)(_check_settings)
-
-
 def _forward(arrays, settings, axis, backend, *, keep):
     """Both forward functions; with ``keep`` the result's context is made, and ``x`` must outlive the call."""
     module = pick(arrays.x, backend)
     x = checks.data_array("x", arrays.x)
     view = layout.view(x, checks.channel_axis(axis, x.ndim))
-    gamma, beta, residual = _checked(x, arrays, view, settings, keep)
+    gamma, beta, residual = checks.forward_arrays(x, arrays, view, settings, keep)
     relu, training = settings.relu, settings.training
 
     x_view = view.of(x)
@@ -349,30 +295,6 @@ def _forward(arrays, settings, axis, backend, *, keep):
     kept_y = y_view if relu and residual is not None else None
     dtypes = (None if gamma is None else gamma.dtype, None if beta is None else beta.dtype)
     return y, Context(x_view, kept_y, table, training, relu, residual is not None, view, dtypes, module)
-
-
-def _checked(x, arrays, view, settings, keep):
-    """Check the arrays beside ``x`` against it and each other; those that are only read may come back as arrays."""
-    _, gamma, beta, running_mean, running_var, residual, out = arrays
-    outer, channels, inner = view.canonical
-    gamma = checks.per_channel("gamma", gamma, channels)
-    beta = checks.per_channel("beta", beta, channels)
-    checks.running_statistics(running_mean, running_var, channels, training=settings.training)
-    if settings.training and x.size:
-        checks.counts(outer * inner, settings.correction)
-    if residual is not None:
-        residual = checks.like("residual", residual, "x", x)
-    if out is not None:
-        checks.output("out", out, "x", x)
-        checks.no_overlap("out", out, "x", x, unless_same=not keep)
-        if residual is not None:
-            checks.no_overlap("out", out, "residual", residual, unless_same=True)
-    if settings.training and running_mean is not None:
-        for name, other in (("x", x), ("out", out), ("residual", residual)):
-            if other is not None:
-                checks.no_overlap("running_mean", running_mean, name, other, unless_same=False)
-                checks.no_overlap("running_var", running_var, name, other, unless_same=False)
-    return gamma, beta, residual
 
 
 def _canonical_result(out, view, dtype):
@@ -397,23 +319,3 @@ def _pass_on(dy, dresidual_out, dx_out):
         np.copyto(dresidual_out, dy)
         return dresidual_out
     return dy.copy() if dx_out is not None and checks.overlap(dx_out, dy) else dy
-
-
-def _gradient_outputs(out, dy, context, x):
-    """``out`` as a checked pair of arrays or Nones."""
-    pair = out if isinstance(out, tuple) else (out, None)
-    if len(pair) != 2:
-        raise ValueError(f"out has {len(pair)} arrays; expected one, or a pair (dx, dresidual)")
-    if pair[1] is not None and not context.has_residual:
-        raise ValueError("out has an array for dresidual, but the forward call had no residual")
-    for name, value in zip(("out for dx", "out for dresidual"), pair, strict=True):
-        if value is None:
-            continue
-        checks.output(name, value, "x", x)
-        checks.no_overlap(name, value, "dy", dy, unless_same=True)
-        checks.no_overlap(name, value, "x", x, unless_same=False)
-        if context.y is not None:
-            checks.no_overlap(name, value, "the forward result", context.y, unless_same=False)
-    if pair[0] is not None and pair[1] is not None:
-        checks.no_overlap("out for dx", pair[0], "out for dresidual", pair[1], unless_same=False)
-    return pair
