@@ -28,6 +28,5 @@ def with_streams(flags, y, residual, machine, threads):
     """
     if y.size * y.itemsize < machine[2] * threads:
         return flags
-    zero = 0
-    aligned_alike = unaligned(pointer(y), zero) == unaligned(pointer(residual), zero)
+    aligned_alike = unaligned(pointer(y), 0) == unaligned(pointer(residual), 0)
     return flags | STREAMS | (STREAMS_RESIDUAL if aligned_alike else 0)
