@@ -10,20 +10,8 @@ import numpy as np
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-class Arrays(NamedTuple):
-    """The arrays that a forward call is given."""
-
-    x: np.ndarray
-    gamma: np.ndarray | None
-    beta: np.ndarray | None
-    running_mean: np.ndarray | None
-    running_var: np.ndarray | None
-    residual: np.ndarray | None
-    out: np.ndarray | None
-
-
 class Settings(NamedTuple):
-    """The other arguments of one that the computation depends on, checked."""
+    """The arguments of a forward call that are no arrays, as far as the computation depends on them, checked."""
 
     training: bool
     momentum: float
@@ -60,28 +48,53 @@ def _check_settings(training, momentum, eps, correction, activation):
 _check_settings_once = functools.lru_cache(maxsize=256, typed=True)(_check_settings)
 
 
-def forward_arrays(x, arrays, view, settings, keep):
-    """Check the arrays beside ``x`` against it and each other; those that are only read may come back as arrays."""
-    _, gamma, beta, running_mean, running_var, residual, out = arrays
-    outer, channels, inner = view.canonical
-    gamma = per_channel("gamma", gamma, channels)
-    beta = per_channel("beta", beta, channels)
-    running_statistics(running_mean, running_var, channels, training=settings.training)
-    if settings.training and x.size:
+def parameters(given, canonical, settings):
+    """``(gamma, beta, running_mean, running_var)``, each an array or None; what training updates is what was given."""
+    gamma, beta, running_mean, running_var = given
+    outer, channels, inner = canonical
+    training = settings.training
+    if training and outer * channels * inner:
         counts(outer * inner, settings.correction)
+    gamma, beta = per_channel("gamma", gamma, channels), per_channel("beta", beta, channels)
+    if running_mean is None and running_var is None and training:
+        return gamma, beta, None, None
+    mean = _running_statistic("running_mean", running_mean, running_var, channels, training)
+    var = _running_statistic("running_var", running_var, running_mean, channels, training)
+    return gamma, beta, mean, var
+
+
+def residual_and_out(x, residual, out, parameters, settings, keep):
+    """``residual`` as an array or None; that nothing which is written overlaps what must last."""
+    running_mean, running_var = parameters[2:] if settings.training else (None, None)
     if residual is not None:
         residual = like("residual", residual, "x", x)
     if out is not None:
         output("out", out, "x", x)
+    if _apart(x, residual, out, running_mean, running_var):
+        return residual
+    if out is not None:
         no_overlap("out", out, "x", x, unless_same=not keep)
         if residual is not None:
             no_overlap("out", out, "residual", residual, unless_same=True)
-    if settings.training and running_mean is not None:
+    if running_mean is not None:
+        no_overlap("running_mean", running_mean, "running_var", running_var, unless_same=False)
         for name, other in (("x", x), ("out", out), ("residual", residual)):
             if other is not None:
                 no_overlap("running_mean", running_mean, name, other, unless_same=False)
                 no_overlap("running_var", running_var, name, other, unless_same=False)
-    return gamma, beta, residual
+    return residual
+
+
+def _apart(*arrays):
+    """Whether no two of the arrays overlap, as far as a look tells: all are in memory that different ones own."""
+    owners = set()
+    for array in arrays:
+        if array is not None:
+            owner = array if array.base is None else array.base
+            if id(owner) in owners or type(owner) is not np.ndarray or not owner.flags.owndata:
+                return False
+            owners.add(id(owner))
+    return True
 
 
 def gradient_outputs(out, dy, context, x):
@@ -91,10 +104,13 @@ def gradient_outputs(out, dy, context, x):
         raise ValueError(f"out has {len(pair)} arrays; expected one, or a pair (dx, dresidual)")
     if pair[1] is not None and not context.has_residual:
         raise ValueError("out has an array for dresidual, but the forward call had no residual")
-    for name, value in zip(("out for dx", "out for dresidual"), pair, strict=True):
-        if value is None:
-            continue
+    names = "out for dx", "out for dresidual"
+    outputs = [(name, value) for name, value in zip(names, pair, strict=True) if value is not None]
+    for name, value in outputs:
         output(name, value, "x", x)
+    if not outputs or _apart(x, context.y, dy, *pair):
+        return pair
+    for name, value in outputs:
         no_overlap(name, value, "dy", dy, unless_same=True)
         no_overlap(name, value, "x", x, unless_same=False)
         if context.y is not None:
@@ -171,9 +187,7 @@ def same_place(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays share any memory. Two that own theirs do not: a look, where NumPy takes half a microsecond."""
-    if a is not b and a.flags.owndata and b.flags.owndata:
-        return False
+    """Whether two arrays share any memory."""
     return np.may_share_memory(a, b) and np.shares_memory(a, b)
 
 
@@ -187,6 +201,8 @@ def no_overlap(name: str, value: np.ndarray, other_name: str, other: np.ndarray,
 
 def channel_axis(axis, ndim: int) -> int:
     """``axis`` counted from the front."""
+    if type(axis) is int and 0 <= axis < ndim:
+        return axis
     if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
         raise TypeError(f"axis is {axis!r}; expected an integer")
     if ndim == 0:
@@ -197,14 +213,9 @@ def channel_axis(axis, ndim: int) -> int:
     return int(axis) % ndim
 
 
-def is_per_channel(value, channels: int) -> bool:
-    """Whether nothing is wrong with it, at a look."""
-    return type(value) is np.ndarray and value.shape == (channels,) and value.dtype in FLOATS
-
-
 def per_channel(name: str, value, channels: int):
     """A parameter or running statistic: one floating value for each channel, or None."""
-    if value is None or is_per_channel(value, channels):
+    if value is None or (type(value) is np.ndarray and value.shape == (channels,) and value.dtype in FLOATS):
         return value
     value = data_array(name, value)
     if value.shape != (channels,):
@@ -212,26 +223,18 @@ def per_channel(name: str, value, channels: int):
     return value
 
 
-def running_statistics(running_mean, running_var, channels: int, *, training: bool) -> None:
-    """Both or neither; in training, arrays that can be updated in place."""
-    if running_mean is None and running_var is None and training:
-        return
-    _running_statistic("running_mean", running_mean, running_var, channels, training)
-    _running_statistic("running_var", running_var, running_mean, channels, training)
-    if training and overlap(running_mean, running_var):
-        raise ValueError("running_mean overlaps running_var; expected memory of its own")
-
-
 def _running_statistic(name, value, other, channels, training):
+    """Both are given or neither; in training, they are arrays that can be updated in place."""
     if value is None:
         given = "running_mean and running_var are None" if other is None else f"{name} is None"
         expected = "both or neither" if training else "both, or training=True for the batch's own statistics"
         raise ValueError(f"{given}; expected {expected}")
-    per_channel(name, value, channels)
-    if training:
-        if not isinstance(value, np.ndarray):
-            raise TypeError(f"{name} is {type(value).__name__}; expected a NumPy array, to be updated in place")
-        writeable(name, value)
+    checked = per_channel(name, value, channels)
+    if not training:
+        return checked
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} is {type(value).__name__}; expected a NumPy array, to be updated in place")
+    return writeable(name, value)
 
 
 def number(name: str, value, low: float, high: float) -> float:

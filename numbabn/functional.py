@@ -4,7 +4,7 @@ import numpy as np
 
 from . import checks, layout
 from .backends import pick
-from .backends.host import Epilogue, Running
+from .backends.host import unfilled_table
 from .results import Context, Gradients, Statistics
 
 
@@ -97,8 +97,8 @@ def batch_norm(
            [2.67 , 6.125]])
     """
     settings = checks.settings(training, momentum, eps, correction, activation)
-    arrays = checks.Arrays(x, gamma, beta, running_mean, running_var, residual, out)
-    return _forward(arrays, settings, axis, backend, keep=False)[0]
+    parameters = gamma, beta, running_mean, running_var
+    return _forward(x, parameters, residual, out, settings, axis, backend, keep=False)[0]
 
 
 def batch_norm_forward(
@@ -156,8 +156,8 @@ def batch_norm_forward(
     (array([ 2., 20.]), array([1. , 0.1]))
     """
     settings = checks.settings(training, momentum, eps, correction, activation)
-    arrays = checks.Arrays(x, gamma, beta, running_mean, running_var, residual, out)
-    return _forward(arrays, settings, axis, backend, keep=True)
+    parameters = gamma, beta, running_mean, running_var
+    return _forward(x, parameters, residual, out, settings, axis, backend, keep=True)
 
 
 def batch_norm_backward(dy, context, *, out=None):
@@ -270,31 +270,29 @@ def batch_stats(x, *, axis=1, backend=None):
     return Statistics(*module.statistics(view.of(x)), outer * inner)
 
 
-def _forward(arrays, settings, axis, backend, *, keep):
+def _forward(x, parameters, residual, out, settings, axis, backend, *, keep):
     """Both forward functions; with ``keep`` the result's context is made, and ``x`` must outlive the call."""
-    module = pick(arrays.x, backend)
-    x = checks.data_array("x", arrays.x)
+    module = pick(x, backend)
+    x = checks.data_array("x", x)
     view = layout.view(x, checks.channel_axis(axis, x.ndim))
-    gamma, beta, residual = checks.forward_arrays(x, arrays, view, settings, keep)
-    relu, training = settings.relu, settings.training
+    parameters = checks.parameters(parameters, view.canonical, settings)
+    residual = checks.residual_and_out(x, residual, out, parameters, settings, keep)
 
     x_view = view.of(x)
-    y_view = _canonical_result(arrays.out, view, x.dtype)
+    y_view = _canonical_result(out, view, x.dtype)
     if x.size:
-        running = None
-        if arrays.running_mean is not None:
-            running = Running(arrays.running_mean, arrays.running_var, settings.momentum, settings.correction)
-        epilogue = Epilogue(relu, None if residual is None else view.of(residual))
-        run = module.forward_training if training else module.forward_inference
-        table = run(x_view, y_view, gamma, beta, running, epilogue, settings.eps)
+        run = module.forward_training if settings.training else module.forward_inference
+        table = run(x_view, y_view, parameters, None if residual is None else view.of(residual), settings)
     else:
-        table = np.full((6, view.canonical[1]), np.nan)
-    y = _deliver(y_view, arrays.out, view)
+        table = unfilled_table(view.canonical[1])
+        table.fill(np.nan)
+    y = _deliver(y_view, out, view)
     if not keep:
         return y, None
-    kept_y = y_view if relu and residual is not None else None
-    dtypes = (None if gamma is None else gamma.dtype, None if beta is None else beta.dtype)
-    return y, Context(x_view, kept_y, table, training, relu, residual is not None, view, dtypes, module)
+    kept_y = y_view if settings.relu and residual is not None else None
+    dtypes = tuple(None if parameter is None else parameter.dtype for parameter in parameters[:2])
+    forms = settings.training, settings.relu, residual is not None
+    return y, Context(x_view, kept_y, table, *forms, view, dtypes, module)
 
 
 def _canonical_result(out, view, dtype):

@@ -1,16 +1,16 @@
-"""What the backends for NumPy arrays share: their arguments' small types and the per-channel table.
+"""What the backends for NumPy arrays share: the per-channel table, and formulas of its rows.
 
 A backend is a module of four functions. Arrays of data are canonical, ``(outer, channels, inner)``::
 
-    forward_training(x, y, gamma, beta, running, epilogue, eps) -> table
-    forward_inference(x, y, gamma, beta, running, epilogue, eps) -> table
+    forward_training(x, y, parameters, residual, settings) -> table
+    forward_inference(x, y, parameters, residual, settings) -> table
     backward(dy, context, dx, dresidual) -> dgamma, dbeta
     statistics(x) -> mean, var
 
-They write ``y``, ``dx`` and ``dresidual``, update ``running`` in place in training, and check nothing: that is done.
+``parameters`` are ``(gamma, beta, running_mean, running_var)``, each an array or None; ``settings`` those of
+``checks.Settings``. They write ``y``, ``dx`` and ``dresidual``, update the running statistics in place in training, and
+check nothing: that is done.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,36 +22,25 @@ mean is a million standard deviations from 0.
 """
 
 
-class Running(NamedTuple):
-    """Running statistics as the caller keeps them, and how a batch enters them."""
-
-    mean: np.ndarray
-    var: np.ndarray
-    momentum: float
-    correction: float
+def unfilled_table(channels):
+    """A table that holds anything."""
+    return np.empty((6, channels))
 
 
-class Epilogue(NamedTuple):
-    """What is fused behind the affine map: ``y = relu(batch_norm(x) + residual)``."""
-
-    relu: bool
-    residual: np.ndarray | None
-
-
-def training_table(channels, gamma, beta):
+def training_table(channels, parameters):
     """A table with the parameters (1 and 0 where None), whose statistics are still to be filled in."""
-    table = np.empty((6, channels))
+    gamma, beta, _, _ = parameters
+    table = unfilled_table(channels)
     table[GAMMA] = 1.0 if gamma is None else gamma
     table[BETA] = 0.0 if beta is None else beta
     return table
 
 
-def inference_table(channels, gamma, beta, running):
+def inference_table(channels, parameters):
     """A table with the parameters and the running statistics, all but INVSTD."""
-    table = training_table(channels, gamma, beta)
-    table[MEAN] = running.mean
+    table = training_table(channels, parameters)
+    _, _, table[MEAN], table[VAR] = parameters
     table[REST] = 0.0
-    table[VAR] = running.var
     return table
 
 
@@ -62,7 +51,6 @@ def exact_sum(a, b):
     return total, (a - (total - part_of_b)) + (b - part_of_b)
 
 
-def running_weights(running, count):
+def running_weights(momentum, correction, count):
     """Weights of the old values, the batch's mean, and its biased variance, which here loses its bias."""
-    new = running.momentum
-    return 1.0 - new, new, new * (count / (count - running.correction))
+    return 1.0 - momentum, momentum, momentum * (count / (count - correction))

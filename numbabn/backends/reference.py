@@ -10,7 +10,7 @@ from .host import BETA, GAMMA, INVSTD, MEAN, REST, VAR, exact_sum, inference_tab
 
 def statistics(x):
     """Mean and biased variance of each channel."""
-    table = _with_statistics(x, training_table(x.shape[1], None, None))
+    table = _with_statistics(x, training_table(x.shape[1], (None,) * 4))
     return table[MEAN], table[VAR]
 
 
@@ -28,20 +28,20 @@ def _with_statistics(x, table, eps=0.0):
     return table
 
 
-def forward_training(x, y, gamma, beta, running, epilogue, eps):
+def forward_training(x, y, parameters, residual, settings):
     """Normalise with the batch's own statistics; let them enter the running ones."""
-    table = _with_statistics(x, training_table(x.shape[1], gamma, beta), eps)
-    y[...] = _normalize(x, table, epilogue)
-    update_running(running, table, count=x.shape[0] * x.shape[2])
+    table = _with_statistics(x, training_table(x.shape[1], parameters), settings.eps)
+    y[...] = _normalize(x, table, residual, settings.relu)
+    update_running(parameters, table, settings, count=x.shape[0] * x.shape[2])
     return table
 
 
-def forward_inference(x, y, gamma, beta, running, epilogue, eps):
+def forward_inference(x, y, parameters, residual, settings):
     """Normalise with the running statistics, which are constants here."""
-    table = inference_table(x.shape[1], gamma, beta, running)
+    table = inference_table(x.shape[1], parameters)
     with np.errstate(all="ignore"):  # a variance that is no number, or 0 with eps 0, is its own channel's matter
-        table[INVSTD] = 1.0 / np.sqrt(table[VAR] + eps)
-    y[...] = _normalize(x, table, epilogue)
+        table[INVSTD] = 1.0 / np.sqrt(table[VAR] + settings.eps)
+    y[...] = _normalize(x, table, residual, settings.relu)
     return table
 
 
@@ -63,11 +63,11 @@ def backward(dy, context, dx, dresidual):
     return dgamma, dbeta
 
 
-def _normalize(x, table, epilogue):
+def _normalize(x, table, residual, relu):
     y = _affine(x, table)
-    if epilogue.residual is not None:
-        y = y + epilogue.residual
-    return np.where(y < 0, 0.0, y) if epilogue.relu else y
+    if residual is not None:
+        y = y + residual
+    return np.where(y < 0, 0.0, y) if relu else y
 
 
 def _affine(x, table):
@@ -82,13 +82,14 @@ def _per_channel(values):
     return values[None, :, None]
 
 
-def update_running(running, table, count):
+def update_running(parameters, table, settings, count):
     """``(1 - momentum) * running + momentum * batch``, computed in float64 and rounded once."""
-    if running is None or running.momentum == 0:
+    _, _, running_mean, running_var = parameters
+    if running_mean is None or settings.momentum == 0:
         return
-    old, new_mean, new_var = (np.float64(weight) for weight in running_weights(running, count))
+    old, new_mean, new_var = map(np.float64, running_weights(settings.momentum, settings.correction, count))
     with np.errstate(all="ignore"):  # both or none: an overflow must not raise between the two
-        mean = (old * running.mean + new_mean * table[MEAN]).astype(running.mean.dtype)
-        var = (old * running.var + new_var * table[VAR]).astype(running.var.dtype)
-    running.mean[...] = mean
-    running.var[...] = var
+        mean = (old * running_mean + new_mean * table[MEAN]).astype(running_mean.dtype)
+        var = (old * running_var + new_var * table[VAR]).astype(running_var.dtype)
+    running_mean[...] = mean
+    running_var[...] = var

@@ -23,41 +23,48 @@ What is where, in the order of a call::
     planes_statistics, ...      mean and variance from these sums, by ``moments``
     constants, epilogue, lanes  numbers for each channel; what is fused; memory for numbers of each lane
     walks, memory, simd         threads and phases; loads and stores; vectors
-    running                     running statistics
+    parameters                  the table's rows that are given; running statistics
 """
 
 import numpy as np
 
 from .. import reference
-from ..host import MEAN, VAR, inference_table, training_table
+from ..host import MEAN, VAR, inference_table, training_table, unfilled_table
 from . import planes, rows
-from .flags import ADDS, CLIPS, FROM_X, FROM_Y, FROZEN, MEASURES, WRITES
+from .flags import ADDS, CLIPS, FILLS, FROM_X, FROM_Y, FROZEN, MEASURES, WRITES
 from .machine import second_level_cache
 from .policy import FEW, PLANES_FROM, STREAM_FROM
-from .running import update_running
+
+NONE = {dtype: (np.empty(0, dtype),) * 4 for dtype in map(np.dtype, (np.float32, np.float64))}
+"""No parameters, as kernels take them."""
 
 
 def statistics(x):
     """Mean and biased variance of each channel. Nothing is written: x stands in for what the kernel could write."""
-    table = training_table(x.shape[1], None, None)
+    table = unfilled_table(x.shape[1])
     x = _writeable(x)
-    _family(x).forward(x, x, x, table, 0.0, MEASURES, _machine())
+    _family(x).forward(x, x, x, *NONE[x.dtype], table, (0.0, 0.0, 0.0), MEASURES, _machine())
     return table[MEAN], table[VAR]
 
 
-def forward_training(x, y, gamma, beta, running, epilogue, eps):
+def forward_training(x, y, parameters, residual, settings):
     """Normalise with the batch's own statistics; let them enter the running ones."""
-    table = training_table(x.shape[1], gamma, beta)
-    _forward(x, y, table, epilogue, eps, MEASURES | WRITES)
-    update_running(running, table, count=x.shape[0] * x.shape[2])
+    taken = _as_taken(parameters, x.dtype)
+    if taken:
+        return _forward(x, y, taken, unfilled_table(x.shape[1]), residual, settings, MEASURES | WRITES | FILLS)
+    table = training_table(x.shape[1], parameters)
+    _forward(x, y, NONE[x.dtype], table, residual, settings, MEASURES | WRITES)
+    reference.update_running(parameters, table, settings, count=x.shape[0] * x.shape[2])
     return table
 
 
-def forward_inference(x, y, gamma, beta, running, epilogue, eps):
+def forward_inference(x, y, parameters, residual, settings):
     """Normalise with the running statistics, which are constants here."""
-    table = inference_table(x.shape[1], gamma, beta, running)
-    _forward(x, y, table, epilogue, eps, WRITES)
-    return table
+    taken = _as_taken(parameters, x.dtype)
+    if taken:
+        return _forward(x, y, taken, unfilled_table(x.shape[1]), residual, settings, WRITES | FILLS)
+    table = inference_table(x.shape[1], parameters)
+    return _forward(x, y, NONE[x.dtype], table, residual, settings, WRITES)
 
 
 def backward(dy, context, dx, dresidual):
@@ -75,16 +82,32 @@ def backward(dy, context, dx, dresidual):
     return dgamma, dbeta
 
 
-def _forward(x, y, table, epilogue, eps, flags):
-    """Run the kernel; x stands in where there is no residual, and is not read as one."""
+def _as_taken(parameters, dtype):
+    """The parameters as kernels take them, of the data's dtype and contiguous; None where some are not.
+
+    Others, which are rare, NumPy handles: kernels for them would take as long to compile as those for the usual ones.
+    """
+    none = NONE[dtype][0]
+    taken = [none if parameter is None else parameter for parameter in parameters]
+    for parameter in taken:
+        if parameter.dtype != dtype or not parameter.flags.carray:
+            return None
+    return taken
+
+
+def _forward(x, y, parameters, table, residual, settings, flags):
+    """Run the kernel and return the table; x stands in where there is no residual, and is not read as one."""
     x = _writeable(x)
-    residual = x
-    if epilogue.residual is not None:
-        residual = _writeable(epilogue.residual)
+    if residual is None:
+        residual = x
+    else:
+        residual = _writeable(residual)
         flags |= ADDS
-    if epilogue.relu:
+    if settings.relu:
         flags |= CLIPS
-    _family(x).forward(x, residual, y, table, eps, flags, _machine())
+    numbers = settings.eps, settings.momentum, settings.correction
+    _family(x).forward(x, residual, y, *parameters, table, numbers, flags, _machine())
+    return table
 
 
 def _family(x):

@@ -18,6 +18,7 @@ from .flags import FROM_Y, FROZEN, MEASURES, STREAMS, STREAMS_RESIDUAL, WRITES
 from .lanes import fill, scratch
 from .memory import cast, fence, load, pointer, prefetch, put, to_boundary, vector_length
 from .moments import fill_invstd
+from .parameters import fill_table, update_running
 from .planes_cut import ahead_of_output, group_size, is_channelwise, part_count, run_at, runs_of, task_at, tasks_of
 from .planes_statistics import Sums, add_parts, channel_statistics, settle_channels, shared_sums
 from .planes_sums import part_gradient_sums, part_sums
@@ -98,12 +99,17 @@ def forward_of_tasks(arrays, walk, table, tasks, sums, phase):
 
 
 @kernel
-def forward(x, residual, y, table, eps, flags, machine, threads):
-    """MEASURES: the table's statistics. WRITES: y. Parallel over channels, or over channels and parts.
+def forward(x, residual, y, gamma, beta, running_mean, running_var, table, numbers, flags, machine, threads):
+    """MEASURES: the table's statistics. WRITES: y. FILLS: all that it says. ``numbers``: eps, momentum, correction.
+
+     Parallel over channels, or over channels and parts.
 
     2e bytes per element where a channel fits L2 (e is the itemsize), else 3e; a residual adds e. Inference: 2e.
     """
     shape, threads = x.shape, thread_count(threads)
+    eps, momentum, correction = numbers
+    parameters = gamma, beta, running_mean, running_var
+    fill_table(parameters, table, flags)
     flags = with_streams(flags, y, y, machine, threads)
     channelwise = is_channelwise(shape, threads)
     group = group_size(shape, flags)
@@ -126,6 +132,7 @@ def forward(x, residual, y, table, eps, flags, machine, threads):
             phase = DONE
         elif not settle_channels(pointer(x), shape, Sums(shifts, unsettled, parts), table, eps):
             phase = OUTPUT if flags & WRITES else DONE
+    update_running(parameters, table, momentum, correction, shape[0] * shape[2], flags)
 
 
 # Backward -----------------------------------------------------------------------------------------------------------

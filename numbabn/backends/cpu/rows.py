@@ -14,6 +14,7 @@ from .flags import MEASURES, WRITES
 from .lanes import add_lanes, add_sums, all_true, clear, padded, run_memory, spread, workspace
 from .memory import fence, pointer, pointer_to
 from .moments import fill_invstd
+from .parameters import fill_table, update_running
 from .policy import ROWS_TILE
 from .rows_cut import (
     ahead_in_part,
@@ -113,12 +114,17 @@ def forward_of_tasks(arrays, shape, flags, tasks, constants, parts, phase):
 
 
 @kernel
-def forward(x, residual, y, table, eps, flags, machine, threads):
-    """MEASURES: the table's statistics. WRITES: y. Parallel over tiles, or over parts and tiles.
+def forward(x, residual, y, gamma, beta, running_mean, running_var, table, numbers, flags, machine, threads):
+    """MEASURES: the table's statistics. WRITES: y. FILLS: all that it says. ``numbers``: eps, momentum, correction.
+
+     Parallel over tiles, or over parts and tiles.
 
     2e bytes per element (e is the itemsize) where a tile of all rows fits L2, else 3e; inference 2e. A residual adds e.
     """
     shape, threads = x.shape, thread_count(threads)
+    eps, momentum, correction = numbers
+    parameters = gamma, beta, running_mean, running_var
+    fill_table(parameters, table, flags)
     flags = with_streams(flags, y, y, machine, threads)
     width = tile_width(x, 1, machine, threads)
     shared_tile = whole_rows(shape, width)
@@ -150,6 +156,7 @@ def forward(x, residual, y, table, eps, flags, machine, threads):
             add_lanes(work.sums, shape, shared_tile.high)
             if not settle_channels(pointer(x), shape, shared_tile, unsettled, work, table, eps):
                 phase = OUTPUT if flags & WRITES else DONE
+    update_running(parameters, table, momentum, correction, shape[0] * shape[2], flags)
 
 
 # Backward -----------------------------------------------------------------------------------------------------------
