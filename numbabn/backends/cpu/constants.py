@@ -6,7 +6,7 @@ that is added last.
 
 import numpy as np
 
-from ...jit import device
+from ...jit import device, noinline
 from ..host import BETA, GAMMA, INVSTD, MEAN, REST
 from .memory import cast
 
@@ -46,6 +46,23 @@ def affine(x, table, channel):
     scale = table[GAMMA, channel] * invstd
     r = subtract_product(table[BETA, channel], lost_of_mean(x, table, channel), scale)
     return cast(x, table[MEAN, channel]), cast(x, scale), cast(x, r), cast(x, invstd)
+
+
+@device
+def set_constants(x, table, count, values):
+    """Constants that do not depend on the gradient, of a table's first channels.
+
+    A loop for each: LLVM vectorises one that has few addresses.
+    """
+    noinline()
+    for c in range(count):
+        values[M, c] = affine(x, table, c)[0]
+    for c in range(count):
+        values[P, c] = affine(x, table, c)[1]
+    for c in range(count):
+        values[R, c] = affine(x, table, c)[2]
+    for c in range(count):
+        values[H, c] = affine(x, table, c)[3]
 
 
 @device

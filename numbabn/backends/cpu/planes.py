@@ -11,8 +11,8 @@ the number of threads.
 import numpy as np
 from numba import prange
 
-from ...jit import device, kernel, noinline, thread_count
-from .constants import A, B, H, M, P, R, U, affine, dgamma_from, gradient
+from ...jit import device, kernel, noinline, share, thread_count
+from .constants import A, B, H, M, P, R, U, affine, dgamma_from, gradient, set_constants
 from .epilogue import add_and_clip, let_through
 from .flags import FROM_Y, FROZEN, MEASURES, STREAMS, STREAMS_RESIDUAL, WRITES
 from .lanes import fill, scratch
@@ -22,9 +22,10 @@ from .parameters import fill_table, update_running
 from .planes_cut import ahead_of_output, group_size, is_channelwise, part_count, run_at, runs_of, task_at, tasks_of
 from .planes_statistics import Sums, add_parts, channel_statistics, settle_channels, shared_sums
 from .planes_sums import part_gradient_sums, part_sums
-from .simd import fma, splat
+from .policy import AHEAD
+from .simd import blend, fma, splat
 from .spans import normalize_span, write_gradient_span
-from .walks import DONE, OUTPUT, SUMS, WHOLE, Walk, with_streams
+from .walks import DONE, IN_ORDER, OUTPUT, SUMS, WHOLE, Walk, with_streams
 
 # Forward ------------------------------------------------------------------------------------------------------------
 
@@ -55,6 +56,37 @@ def normalize_part(arrays, walk, table, channel, part):
 
 
 @device
+def normalize_rows(arrays, walk, start, stop, constants):
+    """The only walk of inference, from one offset to another: over neighbouring rows as if they were one.
+
+    So all that is streamed are whole lines. A vector may hold the end of a row and the beginning of the next.
+    """
+    noinline()
+    x, residual, y = arrays
+    (_, channels, inner), flags, ahead = walk
+    i, end = start, (start // inner + 1) * inner
+    channel = start // inner % channels
+    m, p, r = splat(constants[M, channel]), splat(constants[P, channel]), splat(constants[R, channel])
+    n = to_boundary(y, i, flags & STREAMS)
+    while i < stop:
+        n = min(n, stop - i)
+        prefetch(x, i + ahead)
+        if i + n <= end:
+            v = fma(load(x, i, n, m) - m, p, r)
+        else:
+            channel = channel + 1 if channel + 1 < channels else np.intp(0)
+            left = end - i
+            mean, scale, offset = m, p, r
+            m, p, r = splat(constants[M, channel]), splat(constants[P, channel]), splat(constants[R, channel])
+            mean, scale, offset = blend(left, mean, m), blend(left, scale, p), blend(left, offset, r)
+            v = fma(load(x, i, n, mean) - mean, scale, offset)
+            end += inner
+        put(y, i, n, add_and_clip(v, residual, i, n, flags), flags & STREAMS)
+        i += n
+        n = vector_length(x)
+
+
+@device
 def normalize_group(arrays, walk, table, channels, constants):
     """The second walk over neighbouring channels at once, last row first."""
     noinline()
@@ -76,9 +108,8 @@ def forward_of_channels(arrays, walk, table, channels, group, eps):
     constants = scratch(arrays[0], R + 1, group * shape[2] if group > 1 else 0)
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
-        if flags & MEASURES:
-            for channel in range(start, stop):
-                channel_statistics(arrays[0], shape, channel, table, eps)
+        for channel in range(start, stop):
+            channel_statistics(arrays[0], shape, channel, table, eps)
         if flags & WRITES and group > 1:
             normalize_group(arrays, walk, table, (start, stop), constants)
         elif flags & WRITES:
@@ -114,16 +145,20 @@ def forward(x, residual, y, gamma, beta, running_mean, running_var, table, numbe
     channelwise = is_channelwise(shape, threads)
     group = group_size(shape, flags)
     ahead = ahead_of_output(x, channelwise, group, 1, machine)
-    sampled = shape[1] if flags & MEASURES and not channelwise else np.intp(0)
-    shifts, unsettled, parts = shared_sums(pointer(x), shape, sampled)
-    if not flags & MEASURES:
+    phase = IN_ORDER if not flags & MEASURES else WHOLE if channelwise else SUMS
+    shifts, unsettled, parts = shared_sums(pointer(x), shape, shape[1] if phase == SUMS else np.intp(0))
+    constants = scratch(pointer(x), H + 1, shape[1] if phase == IN_ORDER else np.intp(0))
+    if phase == IN_ORDER:
         fill_invstd(table, shape[1], eps)
-    phase = WHOLE if channelwise else SUMS if flags & MEASURES else OUTPUT
+        set_constants(pointer(x), table, shape[1], constants)
     while phase != DONE:
         for thread in prange(threads):  # which Numba lets no named tuple or pointer into
             tasks = tasks_of(shape, channelwise, thread, threads)
             arrays, walk = (pointer(x), pointer(residual), pointer(y)), Walk(shape, flags, ahead)
-            if channelwise:
+            if phase == IN_ORDER:
+                start, stop = share(x.size, thread, threads)
+                normalize_rows(arrays, Walk(shape, flags, np.intp(AHEAD)), start, stop, constants)
+            elif channelwise:
                 forward_of_channels(arrays, walk, table, tasks, group, eps)
             else:
                 forward_of_tasks(arrays, walk, table, tasks, Sums(shifts, unsettled, parts), phase)

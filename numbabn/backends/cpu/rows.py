@@ -9,7 +9,7 @@ import numpy as np
 from numba import carray, prange
 
 from ...jit import device, kernel, noinline, thread_count
-from .constants import FORWARD, FORWARD_AND_H, GRADIENT, A, B, H, M, P, R, U, affine, dgamma_from, gradient
+from .constants import FORWARD, FORWARD_AND_H, GRADIENT, A, B, H, U, dgamma_from, gradient, set_constants
 from .flags import MEASURES, WRITES
 from .lanes import add_lanes, add_sums, all_true, clear, padded, run_memory, spread, workspace
 from .memory import fence, pointer, pointer_to
@@ -47,23 +47,6 @@ def add_parts(parts, sums):
 def columns(table, first):
     """The table from a channel on: counted from 0, LLVM can vectorise loops over channels."""
     return carray(pointer_to(table, first), table.shape)
-
-
-@device
-def set_constants(x, table, count, values):
-    """Constants that do not depend on the gradient, of a table's first channels.
-
-    A loop for each: LLVM vectorises one that has few addresses.
-    """
-    noinline()
-    for c in range(count):
-        values[M, c] = affine(x, table, c)[0]
-    for c in range(count):
-        values[P, c] = affine(x, table, c)[1]
-    for c in range(count):
-        values[R, c] = affine(x, table, c)[2]
-    for c in range(count):
-        values[H, c] = affine(x, table, c)[3]
 
 
 # Forward ------------------------------------------------------------------------------------------------------------

@@ -88,6 +88,18 @@ def where_active(typingctx, gradient, value):
 
 
 @intrinsic
+def blend(typingctx, count, head, tail):
+    """The first ``count`` lanes of ``head``, and the others of ``tail``."""
+
+    def codegen(context, builder, signature, args):
+        index = ir.Constant(ir.VectorType(INT32, head.lanes), list(range(head.lanes)))
+        limit = splat_lanes(builder, builder.trunc(args[0], INT32), index.type)
+        return builder.select(builder.icmp_signed("<", index, limit), args[1], args[2])
+
+    return head(types.intp, head, head), codegen
+
+
+@intrinsic
 def total(typingctx, value):
     """Sum of the lanes as float64, halves folded onto each other: a fixed order."""
 

@@ -6,9 +6,10 @@ from ...jit import device
 from .flags import STREAMS, STREAMS_RESIDUAL
 from .memory import pointer, unaligned
 
-WHOLE, SUMS, OUTPUT, DONE = range(4)
+WHOLE, SUMS, OUTPUT, IN_ORDER, DONE = range(5)
 """Phases, what all threads do at a time. WHOLE: both walks, over channels (or tiles) of the thread's own. Else all
-threads share the tasks of one walk, SUMS, then those of the other, OUTPUT."""
+threads share the tasks of one walk, SUMS, then those of the other, OUTPUT. IN_ORDER: the only walk of inference, over
+memory as it lies."""
 
 
 class Walk(NamedTuple):
