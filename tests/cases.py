@@ -52,6 +52,7 @@ CASES = [
     Case("NCHW-two-values", (2, 5, 1, 1)),
     Case("NCHW-2x2", (7, 10, 2, 2)),
     Case("NCHW-parallel", (16, 33, 9, 11)),
+    Case("NCHW-crowded", (4, 136, 4, 8)),
     Case("NCHW-channels-last", (3, 13, 5, 5), memory="channels_last"),
     Case("NCHW-gaps", (3, 4, 5, 6), memory="gaps"),
     Case("NCHW-fortran", (3, 4, 5, 6), memory="F"),

@@ -12,7 +12,9 @@ from numbabn.backends.cpu import machine
 GUARD = 40
 """Elements around an output that must stay as they were: more than two vectors."""
 
-NO_CACHE, SMALL_CACHE, LARGE_CACHE = (64, 1), (16 << 10, 4), (1 << 30, 16)
+CACHES = [(64, 1), (16 << 10, 4), (1 << 30, 16), (2 * 136 * 4 * 8 * 4, 2)]
+"""Bytes and ways: none to speak of, small, large; one where the rows of a channel of the case "NCHW-crowded" all belong
+in one set, so that they are copied."""
 
 
 def results(case, dtype, activation, residual, guarded=None):
@@ -48,7 +50,7 @@ def assert_same_bits(given, expected):
 def test_caches_threads_and_streaming_change_no_bit(case, dtype, monkeypatch):
     for activation, residual in EPILOGUES:
         expected = results(case, dtype, activation, residual)
-        for cache in (NO_CACHE, SMALL_CACHE, LARGE_CACHE):
+        for cache in CACHES:
             for serial_below in (0, 1 << 40):
                 for stream_from in (0, 1 << 20):
                     with monkeypatch.context() as patch:

@@ -20,6 +20,7 @@ What is where, in the order of a call::
                                 ``jit.kernel`` picks their parallel or serial version, and adds ``threads``
     planes_cut, rows_cut        how work is cut
     planes_sums, rows_sums      the first walks
+    planes_source               what the second walk of planes reads
     planes_statistics, ...      mean and variance from these sums, by ``moments``
     constants, epilogue, lanes  numbers for each channel; what is fused; memory for numbers of each lane
     walks, memory, simd         threads and phases; loads and stores; vectors

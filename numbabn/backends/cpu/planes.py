@@ -12,26 +12,27 @@ import numpy as np
 from numba import prange
 
 from ...jit import device, kernel, noinline, share, thread_count
-from .constants import A, B, H, M, P, R, U, affine, dgamma_from, gradient, set_constants
+from .constants import B, H, R, affine, dgamma_from, gradient, set_constants
 from .epilogue import add_and_clip, let_through
 from .flags import FROM_Y, FROZEN, MEASURES, STREAMS, STREAMS_RESIDUAL, WRITES
-from .lanes import fill, scratch
-from .memory import cast, fence, load, pointer, prefetch, put, to_boundary, vector_length
+from .lanes import scratch
+from .memory import cast, empty, fence, load, pointer, prefetch, put, to_boundary, vector_length
 from .moments import fill_invstd
 from .parameters import fill_table, update_running
 from .planes_cut import ahead_of_output, group_size, is_channelwise, part_count, run_at, runs_of, task_at, tasks_of
+from .planes_source import as_it_lies, moved, prefetched, reach_of_copies, source_of
+from .planes_spans import normalize_group, normalize_span, write_group_gradient
 from .planes_statistics import Sums, add_parts, channel_statistics, settle_channels, shared_sums
 from .planes_sums import part_gradient_sums, part_sums
 from .policy import AHEAD
-from .simd import blend, fma, splat
-from .spans import normalize_span, write_gradient_span
+from .simd import fma, splat
 from .walks import DONE, IN_ORDER, OUTPUT, SUMS, WHOLE, Walk, with_streams
 
 # Forward ------------------------------------------------------------------------------------------------------------
 
 
 @device
-def normalize_part(arrays, walk, table, channel, part):
+def normalize_part(arrays, source, walk, table, channel, part):
     """``y = relu((x - mean) * scale + beta + residual)`` for one part of a channel, last row first."""
     noinline()
     x, residual, y = arrays
@@ -42,90 +43,53 @@ def normalize_part(arrays, walk, table, channel, part):
     first, last = runs_of(shape, part)
     for run in range(last - 1, first - 1, -1):
         offset, rows, length = run_at(shape, channel, run)
+        move, more = moved(source, shape, channel, run)
         for row in range(rows - 1, -1, -1):
             i = offset + row * pitch
             end = i + length
+            j = i + move + row * more
+            hop = prefetched(source, ahead, i)
             n = to_boundary(y, i, flags & STREAMS)
             while i < end:
                 n = min(n, end - i)
-                prefetch(x, i + ahead)
-                v = fma(load(x, i, n, m) - m, p, r)
+                if hop != 0:
+                    prefetch(x, i + hop)
+                v = fma(load(source.x, j, n, m) - m, p, r)
                 put(y, i, n, add_and_clip(v, residual, i, n, flags), flags & STREAMS)
                 i += n
+                j += n
                 n = vector_length(x)
 
 
 @device
-def normalize_rows(arrays, walk, start, stop, constants):
-    """The only walk of inference, from one offset to another: over neighbouring rows as if they were one.
-
-    So all that is streamed are whole lines. A vector may hold the end of a row and the beginning of the next.
-    """
-    noinline()
-    x, residual, y = arrays
-    (_, channels, inner), flags, ahead = walk
-    i, end = start, (start // inner + 1) * inner
-    channel = start // inner % channels
-    m, p, r = splat(constants[M, channel]), splat(constants[P, channel]), splat(constants[R, channel])
-    n = to_boundary(y, i, flags & STREAMS)
-    while i < stop:
-        n = min(n, stop - i)
-        prefetch(x, i + ahead)
-        if i + n <= end:
-            v = fma(load(x, i, n, m) - m, p, r)
-        else:
-            channel = channel + 1 if channel + 1 < channels else np.intp(0)
-            left = end - i
-            mean, scale, offset = m, p, r
-            m, p, r = splat(constants[M, channel]), splat(constants[P, channel]), splat(constants[R, channel])
-            mean, scale, offset = blend(left, mean, m), blend(left, scale, p), blend(left, offset, r)
-            v = fma(load(x, i, n, mean) - mean, scale, offset)
-            end += inner
-        put(y, i, n, add_and_clip(v, residual, i, n, flags), flags & STREAMS)
-        i += n
-        n = vector_length(x)
-
-
-@device
-def normalize_group(arrays, walk, table, channels, constants):
-    """The second walk over neighbouring channels at once, last row first."""
-    noinline()
-    start, stop = channels
-    outer, pitch, inner = walk.shape[0], walk.shape[1] * walk.shape[2], walk.shape[2]
-    for channel in range(start, stop):
-        m, p, r, _ = affine(arrays[0], table, channel)
-        for row, value in ((M, m), (P, p), (R, r)):
-            fill(constants, row, (channel - start) * inner, inner, value)
-    for row in range(outer - 1, -1, -1):
-        first, last = row * pitch + start * inner, row * pitch + stop * inner
-        normalize_span(arrays, walk, first, last, np.intp(0), last, constants)
-
-
-@device
-def forward_of_channels(arrays, walk, table, channels, group, eps):
+def forward_of_channels(arrays, walk, table, channels, group, reach, eps):
     """Both walks over a thread's channels, one group after the other."""
     shape, flags, _ = walk
-    constants = scratch(arrays[0], R + 1, group * shape[2] if group > 1 else 0)
+    x = arrays[0]
+    constants = scratch(x, R + 1, shape[1] if group > 1 else np.intp(0))
+    copies = empty(x, 1, group * shape[0] * shape[2] if reach >= 0 else np.intp(0))
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
+        source = source_of(x, x, shape, (start, stop), copies, reach)
         for channel in range(start, stop):
-            channel_statistics(arrays[0], shape, channel, table, eps)
+            channel_statistics(x, shape, channel, table, eps, source)
         if flags & WRITES and group > 1:
-            normalize_group(arrays, walk, table, (start, stop), constants)
+            normalize_group(arrays, source, walk, table, (start, stop), constants)
         elif flags & WRITES:
             for part in range(part_count(shape) - 1, -1, -1):
-                normalize_part(arrays, walk, table, start, part)
+                normalize_part(arrays, source, walk, table, start, part)
 
 
 @device
 def forward_of_tasks(arrays, walk, table, tasks, sums, phase):
     """One of the walks over a thread's tasks, each a part of a channel."""
+    source = as_it_lies(arrays[0], arrays[0], walk.shape)
     for k in range(tasks[1] - tasks[0]):
         channel, part = task_at(walk.shape, tasks, k, phase == OUTPUT)
         if phase == OUTPUT:
-            normalize_part(arrays, walk, table, channel, part)
+            normalize_part(arrays, source, walk, table, channel, part)
         elif sums.unsettled[channel]:
-            s, q = part_sums(arrays[0], walk.shape, channel, part, sums.shifts[channel])
+            s, q = part_sums(arrays[0], walk.shape, channel, part, sums.shifts[channel], source)
             sums.parts[channel, part, 0], sums.parts[channel, part, 1] = s, q
 
 
@@ -144,8 +108,9 @@ def forward(x, residual, y, gamma, beta, running_mean, running_var, table, numbe
     flags = with_streams(flags, y, y, machine, threads)
     channelwise = is_channelwise(shape, threads)
     group = group_size(shape, flags)
-    ahead = ahead_of_output(x, channelwise, group, 1, machine)
+    reach = reach_of_copies(x, channelwise, group, 1, machine)
     phase = IN_ORDER if not flags & MEASURES else WHOLE if channelwise else SUMS
+    ahead = np.intp(AHEAD) if phase == IN_ORDER else ahead_of_output(x, channelwise, group, 1, machine)
     shifts, unsettled, parts = shared_sums(pointer(x), shape, shape[1] if phase == SUMS else np.intp(0))
     constants = scratch(pointer(x), H + 1, shape[1] if phase == IN_ORDER else np.intp(0))
     if phase == IN_ORDER:
@@ -157,9 +122,10 @@ def forward(x, residual, y, gamma, beta, running_mean, running_var, table, numbe
             arrays, walk = (pointer(x), pointer(residual), pointer(y)), Walk(shape, flags, ahead)
             if phase == IN_ORDER:
                 start, stop = share(x.size, thread, threads)
-                normalize_rows(arrays, Walk(shape, flags, np.intp(AHEAD)), start, stop, constants)
+                source = as_it_lies(arrays[0], arrays[0], shape)
+                normalize_span(arrays, source, np.intp(0), walk, start, stop, constants)
             elif channelwise:
-                forward_of_channels(arrays, walk, table, tasks, group, eps)
+                forward_of_channels(arrays, walk, table, tasks, group, reach, eps)
             else:
                 forward_of_tasks(arrays, walk, table, tasks, Sums(shifts, unsettled, parts), phase)
             fence()
@@ -174,7 +140,7 @@ def forward(x, residual, y, gamma, beta, running_mean, running_var, table, numbe
 
 
 @device
-def write_part_gradient(inputs, outputs, walk, table, sums, channel, part):
+def write_part_gradient(inputs, outputs, source, walk, table, sums, channel, part):
     """``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))`` for one part, last row first.
 
     Through running statistics (FROZEN) it is ``gamma * invstd * dy``; x counts only for ReLU's sign: a NaN stays there.
@@ -192,71 +158,64 @@ def write_part_gradient(inputs, outputs, walk, table, sums, channel, part):
     first, last = runs_of(shape, part)
     for run in range(last - 1, first - 1, -1):
         offset, rows, length = run_at(shape, channel, run)
+        move, more = moved(source, shape, channel, run)
         for row in range(rows - 1, -1, -1):
             i = offset + row * pitch
             end = i + length
+            j = i + move + row * more
+            hop = prefetched(source, ahead, i)
             n = to_boundary(dx, i, flags & STREAMS)
             while i < end:
                 n = min(n, end - i)
-                prefetch(x, i + ahead)
-                prefetch(dy, i + ahead)
-                d = load(x, i, n, m) - m
-                g = let_through(load(dy, i, n, zero), d, p, r, y, i, n, flags)
+                if hop != 0:
+                    prefetch(x, i + hop)
+                    prefetch(dy, i + hop)
+                d = load(source.x, j, n, m) - m
+                g = let_through(load(source.dy, j, n, zero), d, p, r, y, i, n, flags)
                 if flags & FROM_Y:
                     put(dresidual, i, n, g, flags & STREAMS_RESIDUAL)
                 g = g * p if flags & FROZEN else fma(g - u, p, fma(d * h, b, a))
                 put(dx, i, n, g, flags & STREAMS)
                 i += n
+                j += n
                 n = vector_length(x)
 
 
 @device
-def write_group_gradient(inputs, outputs, walk, table, sums, channels, constants):
-    """The second walk over neighbouring channels at once, last row first."""
-    noinline()
-    x = inputs[1]
-    start, stop = channels
-    outer, pitch, inner = walk.shape[0], walk.shape[1] * walk.shape[2], walk.shape[2]
-    for channel in range(start, stop):
-        m, p, r, h = affine(x, table, channel)
-        u, a, b = gradient(x, table, channel, sums[0, channel], sums[1, channel], 1.0 / (outer * inner))
-        for row, value in ((M, m), (P, p), (R, r), (H, h), (U, u), (A, a), (B, b)):
-            fill(constants, row, (channel - start) * inner, inner, value)
-    for row in range(outer - 1, -1, -1):
-        first, last = row * pitch + start * inner, row * pitch + stop * inner
-        write_gradient_span(inputs, outputs, walk, first, last, np.intp(0), last, constants)
-
-
-@device
-def backward_of_channels(inputs, outputs, walk, table, sums, channels, group):
+def backward_of_channels(inputs, outputs, walk, table, sums, channels, group, reach):
     """Both walks over a thread's channels, one group after the other."""
     shape, flags, _ = walk
-    constants = scratch(inputs[1], B + 1, group * shape[2] if group > 1 else 0)
+    dy, x, _ = inputs
+    constants = scratch(x, B + 1, shape[1] if group > 1 else np.intp(0))
+    copies = empty(x, 2, group * shape[0] * shape[2] if reach >= 0 else np.intp(0))
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
+        source = source_of(x, dy, shape, (start, stop), copies, reach)
         for channel in range(start, stop):
             dbeta, dgamma = 0.0, 0.0
             for part in range(part_count(shape)):
-                part_dbeta, part_dgamma = part_gradient_sums(inputs, shape, channel, part, table, flags)
+                part_dbeta, part_dgamma = part_gradient_sums(inputs, shape, channel, part, table, flags, source)
                 dbeta += part_dbeta
                 dgamma += part_dgamma
-            sums[0, channel], sums[1, channel] = dbeta, dgamma_from(inputs[1], table, channel, dbeta, dgamma)
+            sums[0, channel], sums[1, channel] = dbeta, dgamma_from(x, table, channel, dbeta, dgamma)
         if group > 1:
-            write_group_gradient(inputs, outputs, walk, table, sums, (start, stop), constants)
+            write_group_gradient(inputs, outputs, source, walk, table, sums, (start, stop), constants)
             continue
         for part in range(part_count(shape) - 1, -1, -1):
-            write_part_gradient(inputs, outputs, walk, table, sums, start, part)
+            write_part_gradient(inputs, outputs, source, walk, table, sums, start, part)
 
 
 @device
 def backward_of_tasks(inputs, outputs, walk, table, sums, tasks, parts, phase):
     """One of the walks over a thread's tasks, each a part of a channel."""
+    dy, x, _ = inputs
+    source = as_it_lies(x, dy, walk.shape)
     for k in range(tasks[1] - tasks[0]):
         channel, part = task_at(walk.shape, tasks, k, phase == OUTPUT)
         if phase == OUTPUT:
-            write_part_gradient(inputs, outputs, walk, table, sums, channel, part)
+            write_part_gradient(inputs, outputs, source, walk, table, sums, channel, part)
         else:
-            dbeta, dgamma = part_gradient_sums(inputs, walk.shape, channel, part, table, walk.flags)
+            dbeta, dgamma = part_gradient_sums(inputs, walk.shape, channel, part, table, walk.flags, source)
             parts[channel, part, 0], parts[channel, part, 1] = dbeta, dgamma
 
 
@@ -272,6 +231,7 @@ def backward(dy, x, y, outputs, table, flags, machine, threads):
     channelwise = is_channelwise(shape, threads)
     group = group_size(shape, flags)
     ahead = ahead_of_output(x, channelwise, group, 2, machine)
+    reach = reach_of_copies(x, channelwise, group, 2, machine)
     sums = np.empty((2, shape[1]))
     parts = np.empty((0 if channelwise else shape[1], part_count(shape), 2))
     phase = WHOLE if channelwise else SUMS
@@ -281,7 +241,7 @@ def backward(dy, x, y, outputs, table, flags, machine, threads):
             inputs, written = (pointer(dy), pointer(x), pointer(y)), (pointer(outputs[0]), pointer(outputs[1]))
             walk = Walk(shape, flags, ahead)
             if channelwise:
-                backward_of_channels(inputs, written, walk, table, sums, tasks, group)
+                backward_of_channels(inputs, written, walk, table, sums, tasks, group, reach)
             else:
                 backward_of_tasks(inputs, written, walk, table, sums, tasks, parts, phase)
             fence()

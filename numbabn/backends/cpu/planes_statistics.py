@@ -42,14 +42,14 @@ def first_shift(x, shape, channel):
 
 
 @device
-def channel_statistics(x, shape, channel, table, eps):
+def channel_statistics(x, shape, channel, table, eps, source):
     """A channel's statistics, by one thread."""
     shift = first_shift(x, shape, channel)
     settled = False
     while not settled:
         s, q = 0.0, 0.0
         for part in range(part_count(shape)):
-            part_s, part_q = part_sums(x, shape, channel, part, shift)
+            part_s, part_q = part_sums(x, shape, channel, part, shift, source)
             s += part_s
             q += part_q
         settled = settle(x, shape, channel, shift, s, q, table, eps)

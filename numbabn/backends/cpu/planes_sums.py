@@ -3,14 +3,15 @@
 from ...jit import device, noinline
 from .constants import affine
 from .epilogue import let_through
-from .memory import cast, load, prefetch, vector_length
+from .memory import cast, load, prefetch, store, vector_length
 from .planes_cut import ahead_of_sums, run_at, runs_of
+from .planes_source import moved
 from .simd import fma, splat, total
 
 
 @device
-def part_sums(x, shape, channel, part, shift):
-    """Sums of ``x - shift`` and of its square."""
+def part_sums(x, shape, channel, part, shift, source):
+    """Sums of ``x - shift`` and of its square; x is copied to its source, if it is to be."""
     noinline()
     centre = splat(shift)
     size = vector_length(x)
@@ -20,30 +21,40 @@ def part_sums(x, shape, channel, part, shift):
     first, last = runs_of(shape, part)
     for run in range(first, last):
         offset, rows, length = run_at(shape, channel, run)
+        move, more = moved(source, shape, channel, run)
         s0 = s1 = q0 = q1 = splat(cast(x, 0.0))
         for row in range(rows):
             i = offset + row * pitch
             end = i + length
+            j = i + move + row * more
             while i < end:
                 prefetch(x, i + ahead)
-                a = load(x, i, end - i, centre) - centre
+                v = load(x, i, end - i, centre)
+                if source.copied:
+                    store(source.x, j, end - i, v)
+                a = v - centre
                 s0 += a
                 q0 = fma(a, a, q0)
                 i += size
+                j += size
                 if i < end:
                     prefetch(x, i + ahead)
-                    b = load(x, i, end - i, centre) - centre
+                    v = load(x, i, end - i, centre)
+                    if source.copied:
+                        store(source.x, j, end - i, v)
+                    b = v - centre
                     s1 += b
                     q1 = fma(b, b, q1)
                     i += size
+                    j += size
         sum_d += total(s0 + s1)
         sum_dd += total(q0 + q1)
     return sum_d, sum_dd
 
 
 @device
-def part_gradient_sums(inputs, shape, channel, part, table, flags):
-    """Sums of dy and of dy * d * h; dy counts where the activation let it through."""
+def part_gradient_sums(inputs, shape, channel, part, table, flags, source):
+    """Sums of dy and of dy * d * h; dy counts where the activation let it through. Copies as ``part_sums`` does."""
     noinline()
     dy, x, y = inputs
     m, p, r, h = affine(x, table, channel)
@@ -56,18 +67,25 @@ def part_gradient_sums(inputs, shape, channel, part, table, flags):
     first, last = runs_of(shape, part)
     for run in range(first, last):
         offset, rows, length = run_at(shape, channel, run)
+        move, more = moved(source, shape, channel, run)
         s = q = zero
         for row in range(rows):
             i = offset + row * pitch
             end = i + length
+            j = i + move + row * more
             while i < end:
                 prefetch(x, i + ahead)
                 prefetch(dy, i + ahead)
-                d = load(x, i, end - i, m) - m
-                g = let_through(load(dy, i, end - i, zero), d, p, r, y, i, end - i, flags)
+                v, g = load(x, i, end - i, m), load(dy, i, end - i, zero)
+                if source.copied:
+                    store(source.x, j, end - i, v)
+                    store(source.dy, j, end - i, g)
+                d = v - m
+                g = let_through(g, d, p, r, y, i, end - i, flags)
                 s += g
                 q = fma(g, d * h, q)
                 i += size
+                j += size
         dbeta += total(s)
         dgamma += total(q)
     return dbeta, dgamma

@@ -28,9 +28,9 @@ from .rows_cut import (
     tile_width,
     whole_rows,
 )
+from .rows_spans import normalize_span, write_gradient_span
 from .rows_statistics import first_shifts, settle_channels, tile_statistics
 from .rows_sums import part_gradient_sums, part_sums
-from .spans import normalize_span, write_gradient_span
 from .walks import DONE, OUTPUT, SUMS, WHOLE, Walk, with_streams
 
 

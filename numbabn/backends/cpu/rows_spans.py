@@ -1,4 +1,4 @@
-"""The second walk with constants for each lane: over memory in order, across channels, so as to stream whole lines.
+"""The second walk of ``rows``, with constants for each lane.
 
 Lanes have the constants of their channels side by side; what lies in order in memory has its lanes in order too.
 """
