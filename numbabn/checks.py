@@ -21,8 +21,10 @@ class Settings(NamedTuple):
 
 
 def settings(*given):
-    """Check ``training``, ``momentum``, ``eps``, ``correction`` and ``activation``, a twentieth of a small call's time:
-    once for the same ones."""
+    """``training``, ``momentum``, ``eps``, ``correction`` and ``activation``, checked.
+
+    Remembered: checking takes a twentieth of a small call.
+    """
     try:
         return _check_settings_once(*given)
     except TypeError:  # some cannot be hashed, and there is an error that says so better
@@ -63,8 +65,8 @@ def parameters(given, canonical, settings):
     return gamma, beta, mean, var
 
 
-def residual_and_out(x, residual, out, parameters, settings, keep):
-    """``residual`` as an array or None; that nothing which is written overlaps what must last."""
+def outputs_apart(x, residual, out, parameters, settings, keep):
+    """``residual`` as an array or None, once nothing that is written is found to overlap what is still to be read."""
     running_mean, running_var = parameters[2:] if settings.training else (None, None)
     if residual is not None:
         residual = like("residual", residual, "x", x)
@@ -86,7 +88,10 @@ def residual_and_out(x, residual, out, parameters, settings, keep):
 
 
 def _apart(*arrays):
-    """Whether no two of the arrays overlap, as far as a look tells: all are in memory that different ones own."""
+    """Whether every array's memory has an owner of its own, so that none overlap. False where that takes a closer look.
+
+    NumPy's own check takes a microsecond for each pair.
+    """
     owners = set()
     for array in arrays:
         if array is not None:
@@ -219,7 +224,10 @@ def per_channel(name: str, value, channels: int):
         return value
     value = data_array(name, value)
     if value.shape != (channels,):
-        raise ValueError(f"{name} has shape {value.shape}; expected ({channels},), one value per channel of x")
+        raise ValueError(
+            f"{name} has shape {value.shape}; expected ({channels},), one value per channel of x: these are on axis 1 "
+            f"unless axis= says else"
+        )
     return value
 
 

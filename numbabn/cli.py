@@ -89,7 +89,8 @@ def _parser():
     )
     _add_bench_options(command.add_argument)
     add("info", _info, "print versions, threads, backends and where compiled kernels are kept")
-    add("warmup", _warmup, "compile the float32 batch-norm kernels now, so that first calls are fast")
+    command = add("warmup", _warmup, "compile the batch-norm kernels now, so that first calls are fast")
+    command.add_argument("--dtype", choices=DTYPES, default="float32", help="of the arrays to come (default float32)")
     return parser
 
 
@@ -152,7 +153,10 @@ def _info(arguments):
 
     from . import jit
 
-    rows = [("numbabn", numbabn.__version__), ("python", platform.python_version())]
+    rows = [
+        ("numbabn", f"{numbabn.__version__} in {Path(numbabn.__file__).parent}"),
+        ("python", platform.python_version()),
+    ]
     rows += [(package, version(package)) for package in ("numba", "llvmlite", "numpy", "scipy")]
     rows += [
         ("threads", f"{numba.get_num_threads()} of {os.cpu_count()} logical CPUs"),
@@ -191,5 +195,6 @@ def _backend_in_use():
 def _warmup(arguments):
     """Compile, and tell how long that took."""
     started = perf_counter()
-    numbabn.warmup()
+    print("loading kernels; the first time on a machine compiles them, for a minute or two", flush=True)
+    numbabn.warmup(arguments.dtype)
     print(f"kernels are ready after {perf_counter() - started:.1f} s")

@@ -35,7 +35,7 @@ def batch_norm(
         Scale and shift. None stands for 1 and 0.
     running_mean, running_var : array of float32 or float64, shape (C,), optional
         With ``training=True``, updated in place as ``(1 - momentum) * running + momentum * batch``. With
-        ``training=False``, required, and used instead of the batch's statistics.
+        ``training=False``, required, and used instead of the batch's statistics; a variance below ``-eps`` gives NaN.
     training : bool
         Whether to normalise with the batch's own mean and biased variance.
     momentum : float in [0, 1]
@@ -276,7 +276,7 @@ def _forward(x, parameters, residual, out, settings, axis, backend, *, keep):
     x = checks.data_array("x", x)
     view = layout.view(x, checks.channel_axis(axis, x.ndim))
     parameters = checks.parameters(parameters, view.canonical, settings)
-    residual = checks.residual_and_out(x, residual, out, parameters, settings, keep)
+    residual = checks.outputs_apart(x, residual, out, parameters, settings, keep)
 
     x_view = view.of(x)
     y_view = _canonical_result(out, view, x.dtype)
@@ -284,15 +284,14 @@ def _forward(x, parameters, residual, out, settings, axis, backend, *, keep):
         run = module.forward_training if settings.training else module.forward_inference
         table = run(x_view, y_view, parameters, None if residual is None else view.of(residual), settings)
     else:
-        table = unfilled_table(view.canonical[1])
-        table.fill(np.nan)
+        table = np.full_like(unfilled_table(view.canonical[1]), np.nan)
     y = _deliver(y_view, out, view)
     if not keep:
         return y, None
     kept_y = y_view if settings.relu and residual is not None else None
     dtypes = tuple(None if parameter is None else parameter.dtype for parameter in parameters[:2])
-    forms = settings.training, settings.relu, residual is not None
-    return y, Context(x_view, kept_y, table, *forms, view, dtypes, module)
+    has_residual = residual is not None
+    return y, Context(x_view, kept_y, table, settings.training, settings.relu, has_residual, view, dtypes, module)
 
 
 def _canonical_result(out, view, dtype):

@@ -78,11 +78,6 @@ def shared(function):
     return register_jitable(error_model="numpy")(function)
 
 
-def serial(function):
-    """Compile a function that Python calls and that never needs threads."""
-    return _compile(function)
-
-
 @device
 def share(tasks, thread, threads):
     """First of a thread's tasks and the one behind its last: neighbours, which can hand data on in its caches."""

@@ -31,6 +31,12 @@ class Context:
     """Those of gamma and beta, None where absent."""
     backend: object
 
+    def __repr__(self) -> str:
+        """In a line, without the arrays."""
+        fused = " + residual" * self.has_residual + " + relu" * self.relu
+        statistics = "the batch's" if self.training else "running"
+        return f"Context({self.view.shape} {self.x.dtype}{fused}, {statistics} statistics)"
+
     @property
     def mean(self) -> np.ndarray:
         """Mean used for each channel, float64: the batch's in training, else the running one."""

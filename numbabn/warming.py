@@ -18,7 +18,7 @@ def warmup(dtypes=("float32",), layouts=("NCHW", "NHWC")):
 
     Parameters
     ----------
-    dtypes : {"float32", "float64"} or several of them
+    dtypes : {float32, float64} or several of them, as names or dtypes
     layouts : {"NCHW", "NHWC"} or both
         ``"NCHW"`` stands for all arrays with values behind the channel axis, ``"NHWC"`` for all with channels last,
         (N, C) among them.
@@ -31,9 +31,11 @@ def warmup(dtypes=("float32",), layouts=("NCHW", "NHWC")):
     Examples
     --------
     >>> import numbabn as nbn
-    >>> nbn.warmup(layouts=["NHWC"])  # some seconds the first time on a machine
+    >>> nbn.warmup(layouts=["NHWC"])  # half a minute the first time on a machine
     """
-    dtypes, layouts = ([value] if isinstance(value, str) else list(value) for value in (dtypes, layouts))
+    dtypes, layouts = (
+        [value] if isinstance(value, (str, type, np.dtype)) else list(value) for value in (dtypes, layouts)
+    )
     for dtype in dtypes:
         if dtype not in FLOATS:
             raise ValueError(f"dtypes has {dtype!r}; expected 'float32' or 'float64'")

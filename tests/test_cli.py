@@ -136,9 +136,10 @@ def test_a_wrong_backend_in_the_environment_is_one_line(here, name, code):
 
 def test_warmup_compiles(capsys, monkeypatch):
     calls = []
-    monkeypatch.setattr(numbabn, "warmup", lambda: calls.append("warmup"))
+    monkeypatch.setattr(numbabn, "warmup", calls.append)
     assert main(["warmup"]) == 0
-    assert calls == ["warmup"]
+    assert main(["warmup", "--dtype", "float64"]) == 0
+    assert calls == ["float32", "float64"]
     assert "kernels are ready" in capsys.readouterr().out
 
 

@@ -196,7 +196,8 @@ def test_nothing_to_normalise_is_no_error(shape):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"dtypes": ["float16"]}, "float16"), ({"layouts": ["NWHC"]}, "NWHC")]
+    ("arguments", "message"),
+    [({"dtypes": ["float16"]}, "float16"), ({"dtypes": np.float16}, "float16"), ({"layouts": ["NWHC"]}, "NWHC")],
 )
 def test_warmup(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -141,6 +141,12 @@ def test_names_and_kinds():
     assert set(model.state_dict()) == set(kinds) | buffers
 
 
+def test_repr_shows_shapes_and_what_is_inside():
+    net = nn.Sequential(nn.Linear(3, 2), nn.Sequential(nn.BatchNorm(2), nn.ReLU()))
+    lines = ["Sequential(", "  0: Linear(weight (2, 3), bias (2,))", "  1: Sequential("]
+    assert repr(net).splitlines() == [*lines, "    0: BatchNorm(gamma (2,), beta (2,))", "    1: ReLU()))"]
+
+
 def test_state_goes_round(tmp_path):
     model, other = nn.SmallCNN(seed=0), nn.SmallCNN(seed=1)
     model.forward(normal(8, 1, 6, 6).astype(np.float32), training=True)

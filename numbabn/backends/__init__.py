@@ -51,7 +51,7 @@ def backends() -> dict[str, BackendStatus]:
 
 @contextlib.contextmanager
 def use_backend(name: str):
-    """Let calls in this context (of this thread or task) use one backend, unless they say ``backend=``.
+    """In a ``with`` statement: let calls in it (of this thread or task) use one backend, unless they say ``backend=``.
 
     Parameters
     ----------

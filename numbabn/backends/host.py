@@ -7,7 +7,7 @@ A backend is a module of four functions. Arrays of data are canonical, ``(outer,
     backward(dy, context, dx, dresidual) -> dgamma, dbeta
     statistics(x) -> mean, var
 
-``parameters`` are ``(gamma, beta, running_mean, running_var)``, each an array or None; ``settings`` those of
+``parameters`` are ``(gamma, beta, running_mean, running_var)``, each an array or None; ``settings`` is a
 ``checks.Settings``. They write ``y``, ``dx`` and ``dresidual``, update the running statistics in place in training, and
 check nothing: that is done.
 """
@@ -23,12 +23,12 @@ mean is a million standard deviations from 0.
 
 
 def unfilled_table(channels):
-    """A table that holds anything."""
+    """A table with nothing filled in yet."""
     return np.empty((6, channels))
 
 
 def training_table(channels, parameters):
-    """A table with the parameters (1 and 0 where None), whose statistics are still to be filled in."""
+    """A table with gamma and beta (1 and 0 where None), whose statistics are still to be filled in."""
     gamma, beta, _, _ = parameters
     table = unfilled_table(channels)
     table[GAMMA] = 1.0 if gamma is None else gamma
@@ -37,7 +37,7 @@ def training_table(channels, parameters):
 
 
 def inference_table(channels, parameters):
-    """A table with the parameters and the running statistics, all but INVSTD."""
+    """A table with all parameters, which lacks INVSTD."""
     table = training_table(channels, parameters)
     _, _, table[MEAN], table[VAR] = parameters
     table[REST] = 0.0
@@ -52,5 +52,5 @@ def exact_sum(a, b):
 
 
 def running_weights(momentum, correction, count):
-    """Weights of the old values, the batch's mean, and its biased variance, which here loses its bias."""
+    """Weights of the running value, the batch's mean and its biased variance; the last one removes the bias, too."""
     return 1.0 - momentum, momentum, momentum * (count / (count - correction))

@@ -5,12 +5,24 @@ Sources: S. Ioffe and C. Szegedy, "Batch Normalization", 2015, algorithms 1 and 
 
 import numpy as np
 
-from .host import BETA, GAMMA, INVSTD, MEAN, REST, VAR, exact_sum, inference_table, running_weights, training_table
+from .host import (
+    BETA,
+    GAMMA,
+    INVSTD,
+    MEAN,
+    REST,
+    VAR,
+    exact_sum,
+    inference_table,
+    running_weights,
+    training_table,
+    unfilled_table,
+)
 
 
 def statistics(x):
     """Mean and biased variance of each channel."""
-    table = _with_statistics(x, training_table(x.shape[1], (None,) * 4))
+    table = _with_statistics(x, unfilled_table(x.shape[1]))
     return table[MEAN], table[VAR]
 
 
@@ -87,6 +99,7 @@ def update_running(parameters, table, settings, count):
     _, _, running_mean, running_var = parameters
     if running_mean is None or settings.momentum == 0:
         return
+    # as NumPy's numbers: Python's would leave float32 arrays float32
     old, new_mean, new_var = map(np.float64, running_weights(settings.momentum, settings.correction, count))
     with np.errstate(all="ignore"):  # both or none: an overflow must not raise between the two
         mean = (old * running_mean + new_mean * table[MEAN]).astype(running_mean.dtype)

@@ -88,6 +88,12 @@ class Module(Stateful):
         self._buffers = Buffers()
         self._saved: Any = None
 
+    def __repr__(self) -> str:
+        """The class, the shapes of its parameters, and the modules inside, one to a line."""
+        own = [f"{name} {value.value.shape}" for name, value in vars(self).items() if isinstance(value, Parameter)]
+        inside = [f"\n{name}: {module!r}".replace("\n", "\n  ") for name, module in self.children().items()]
+        return f"{type(self).__name__}({', '.join(own)}{''.join(inside)})"
+
     @abstractmethod
     def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
         """The module's output; ``training`` says whether to use batch statistics, drop out and the like."""

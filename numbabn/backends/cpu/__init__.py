@@ -1,30 +1,33 @@
 """Batch normalization for NumPy arrays in parallel Numba kernels.
 
 Two families: ``planes`` where a channel's values lie in long contiguous rows, ``rows`` where channels lie side by side,
-or where their rows are short. Each is two kernels, ``forward`` and ``backward``. Their words, from small to large:
+or where their rows are short. Each is two kernels, ``forward`` and ``backward``. Their words:
 
-walk      one pass over memory: the first takes sums, the second writes
+walk      one pass over memory: the first takes sums, the second writes; inference has one
 row       contiguous elements that a walk takes together
 lane      a column of rows that lie side by side: one channel's, as long as rows are
 run       what is summed in the dtype of the data
 part      runs that are added up in float64
 tile      some neighbouring lanes of all rows
 group     neighbouring channels whose short rows are written together
+span      neighbouring elements of several channels, written in one loop
+source    where the second walk reads: the arrays, or copies
 task      what a thread takes at a time: a channel, a tile, or a part of one
 
 What is where, in the order of a call::
 
     policy, machine, flags      numbers that work is cut by; the caches; what a kernel is asked for
     ..host                      the table: numbers of each channel that forward leaves for backward
-    planes, rows                the kernels, and their second walks (``spans``: those over many channels at once);
-                                ``jit.kernel`` picks their parallel or serial version, and adds ``threads``
+    parameters                  its rows that are given; running statistics
+    planes, rows                the kernels, and their second walks over one part; ``jit.kernel`` picks their parallel
+                                or serial version, and adds ``threads``
     planes_cut, rows_cut        how work is cut
     planes_sums, rows_sums      the first walks
     planes_source               what the second walk of planes reads
+    planes_spans, rows_spans    the second walks over neighbouring channels
     planes_statistics, ...      mean and variance from these sums, by ``moments``
     constants, epilogue, lanes  numbers for each channel; what is fused; memory for numbers of each lane
     walks, memory, simd         threads and phases; loads and stores; vectors
-    parameters                  the table's rows that are given; running statistics
 """
 
 import numpy as np
@@ -36,36 +39,36 @@ from .flags import ADDS, CLIPS, FILLS, FROM_X, FROM_Y, FROZEN, MEASURES, WRITES
 from .machine import second_level_cache
 from .policy import FEW, PLANES_FROM, STREAM_FROM
 
-NONE = {dtype: (np.empty(0, dtype),) * 4 for dtype in map(np.dtype, (np.float32, np.float64))}
-"""No parameters, as kernels take them."""
+NO_PARAMETERS = {dtype: (np.empty(0, dtype),) * 4 for dtype in map(np.dtype, (np.float32, np.float64))}
+"""Empty arrays stand for None, for whose type kernels would be compiled once more."""
 
 
 def statistics(x):
     """Mean and biased variance of each channel. Nothing is written: x stands in for what the kernel could write."""
     table = unfilled_table(x.shape[1])
     x = _writeable(x)
-    _family(x).forward(x, x, x, *NONE[x.dtype], table, (0.0, 0.0, 0.0), MEASURES, _machine())
+    _family(x).forward(x, x, x, *NO_PARAMETERS[x.dtype], table, (0.0, 0.0, 0.0), MEASURES, _machine())
     return table[MEAN], table[VAR]
 
 
 def forward_training(x, y, parameters, residual, settings):
     """Normalise with the batch's own statistics; let them enter the running ones."""
-    taken = _as_taken(parameters, x.dtype)
+    taken = _for_kernel(parameters, x.dtype)
     if taken:
         return _forward(x, y, taken, unfilled_table(x.shape[1]), residual, settings, MEASURES | WRITES | FILLS)
     table = training_table(x.shape[1], parameters)
-    _forward(x, y, NONE[x.dtype], table, residual, settings, MEASURES | WRITES)
+    _forward(x, y, NO_PARAMETERS[x.dtype], table, residual, settings, MEASURES | WRITES)
     reference.update_running(parameters, table, settings, count=x.shape[0] * x.shape[2])
     return table
 
 
 def forward_inference(x, y, parameters, residual, settings):
     """Normalise with the running statistics, which are constants here."""
-    taken = _as_taken(parameters, x.dtype)
+    taken = _for_kernel(parameters, x.dtype)
     if taken:
         return _forward(x, y, taken, unfilled_table(x.shape[1]), residual, settings, WRITES | FILLS)
     table = inference_table(x.shape[1], parameters)
-    return _forward(x, y, NONE[x.dtype], table, residual, settings, WRITES)
+    return _forward(x, y, NO_PARAMETERS[x.dtype], table, residual, settings, WRITES)
 
 
 def backward(dy, context, dx, dresidual):
@@ -83,16 +86,16 @@ def backward(dy, context, dx, dresidual):
     return dgamma, dbeta
 
 
-def _as_taken(parameters, dtype):
-    """The parameters as kernels take them, of the data's dtype and contiguous; None where some are not.
+def _for_kernel(parameters, dtype):
+    """The parameters as kernels are compiled for: of the data's dtype, contiguous, writeable. False where some are not.
 
-    Others, which are rare, NumPy handles: kernels for them would take as long to compile as those for the usual ones.
+    Those, which are rare, NumPy handles: kernels for them would take as long to compile as those for the usual ones.
     """
-    none = NONE[dtype][0]
+    none = NO_PARAMETERS[dtype][0]
     taken = [none if parameter is None else parameter for parameter in parameters]
     for parameter in taken:
         if parameter.dtype != dtype or not parameter.flags.carray:
-            return None
+            return False
     return taken
 
 
@@ -106,8 +109,8 @@ def _forward(x, y, parameters, table, residual, settings, flags):
         flags |= ADDS
     if settings.relu:
         flags |= CLIPS
-    numbers = settings.eps, settings.momentum, settings.correction
-    _family(x).forward(x, residual, y, *parameters, table, numbers, flags, _machine())
+    scalars = settings.eps, settings.momentum, settings.correction
+    _family(x).forward(x, residual, y, *parameters, table, scalars, flags, _machine())
     return table
 
 

@@ -1,8 +1,8 @@
 """What a kernel is asked to do, in numbers: Numba compiles it once for all of them."""
 
 ADDS, CLIPS, MEASURES, WRITES, FILLS = 1, 2, 4, 8, 64
-"""Forward: add the residual; apply ReLU; fill in the statistics; write y; fill in what else the table wants, and let
-what is measured enter the running statistics."""
+"""Forward: add the residual; apply ReLU; fill in the statistics; write y; fill in the rest of the table, and let what
+is measured enter the running statistics. (16 and 32 are below.)"""
 
 FROM_X, FROM_Y, FROZEN = 1, 2, 4
 """Backward: recompute from x where ReLU was open; read it off y, and write dresidual; statistics were constants."""

@@ -1,9 +1,10 @@
 """Memory seen by vectors: loads, stores (masked at the end of a row, or past the caches), prefetches.
 
 Memory is addressed by element offsets (``intp``) from the first element of a contiguous array of any rank, or from a
-pointer to it (``pointer``): what a function is given a pointer to, it neither counts references to nor unpacks. Only an
-array that outlives the call may be pointed to. Addresses are formed with ``gep``: LLVM 22 can miscompile pointers that
-travel through integers.
+pointer to it (``pointer``): what a function is given a pointer to, it neither counts references to nor unpacks. Only
+an array that outlives the pointer may be pointed to: the kernel's arguments, or one that a later statement or the next
+round of a loop still names, since Numba frees an array after its last use. Addresses are formed with ``gep``: LLVM 22
+can miscompile pointers that travel through integers.
 """
 
 import numpy as np
@@ -50,7 +51,7 @@ def _masked(builder, name, result, arguments):
 
 @intrinsic
 def pointer(typingctx, array):
-    """Pointer to an array's first element. The array must be kept by whoever called the kernel."""
+    """Pointer to an array's first element; see above which may be pointed to."""
 
     def codegen(context, builder, signature, args):
         return context.make_array(array)(context, builder, args[0]).data

@@ -2,7 +2,10 @@
 
 Where there are enough channels to go round, one thread takes a channel through both walks. The slice that it has just
 read for the sums is then still in its L2 cache; the second walk goes backwards, to meet the freshest first, and asks
-for the same place of the next channel ahead of its time. Else threads share the parts of all channels, walk by walk.
+for the same place of the next channel ahead of its time. Rows too short to be streamed alone are written together with
+their neighbours'; those that crowd a few sets of the cache are copied (``planes_source``). Where there are few
+channels, threads share the parts of all of them, walk by walk. Inference has one walk, over memory in order
+(``planes_spans``).
 
 How channels are cut into runs and parts depends on the shape alone (``planes_cut``), so that results do not depend on
 the number of threads.
@@ -16,11 +19,11 @@ from .constants import B, H, R, affine, dgamma_from, gradient, set_constants
 from .epilogue import add_and_clip, let_through
 from .flags import FROM_Y, FROZEN, MEASURES, STREAMS, STREAMS_RESIDUAL, WRITES
 from .lanes import scratch
-from .memory import cast, empty, fence, load, pointer, prefetch, put, to_boundary, vector_length
+from .memory import cast, fence, load, pointer, prefetch, put, to_boundary, vector_length
 from .moments import fill_invstd
 from .parameters import fill_table, update_running
 from .planes_cut import ahead_of_output, group_size, is_channelwise, part_count, run_at, runs_of, task_at, tasks_of
-from .planes_source import as_it_lies, moved, prefetched, reach_of_copies, source_of
+from .planes_source import ahead_from, as_it_lies, copies_for, is_crowded, moved, reach_of_prefetch, source_of
 from .planes_spans import normalize_group, normalize_span, write_group_gradient
 from .planes_statistics import Sums, add_parts, channel_statistics, settle_channels, shared_sums
 from .planes_sums import part_gradient_sums, part_sums
@@ -48,7 +51,7 @@ def normalize_part(arrays, source, walk, table, channel, part):
             i = offset + row * pitch
             end = i + length
             j = i + move + row * more
-            hop = prefetched(source, ahead, i)
+            hop = ahead_from(source, ahead, i)
             n = to_boundary(y, i, flags & STREAMS)
             while i < end:
                 n = min(n, end - i)
@@ -62,12 +65,13 @@ def normalize_part(arrays, source, walk, table, channel, part):
 
 
 @device
-def forward_of_channels(arrays, walk, table, channels, group, reach, eps):
+def forward_of_channels(arrays, walk, table, channels, group, copying, eps):
     """Both walks over a thread's channels, one group after the other."""
     shape, flags, _ = walk
     x = arrays[0]
-    constants = scratch(x, R + 1, shape[1] if group > 1 else np.intp(0))
-    copies = empty(x, 1, group * shape[0] * shape[2] if reach >= 0 else np.intp(0))
+    crowded, reach = copying
+    constants = scratch(x, R + 1, shape[1] if group > 1 else np.intp(0))  # columns are counted as channels are
+    copies = copies_for(x, shape, group, 1, crowded)
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
         source = source_of(x, x, shape, (start, stop), copies, reach)
@@ -94,21 +98,23 @@ def forward_of_tasks(arrays, walk, table, tasks, sums, phase):
 
 
 @kernel
-def forward(x, residual, y, gamma, beta, running_mean, running_var, table, numbers, flags, machine, threads):
-    """MEASURES: the table's statistics. WRITES: y. FILLS: all that it says. ``numbers``: eps, momentum, correction.
-
-     Parallel over channels, or over channels and parts.
-
+def forward(x, residual, y, gamma, beta, running_mean, running_var, table, scalars, flags, machine, threads):
+    """``y = relu((x - mean) * invstd * gamma + beta + residual)``; ``scalars`` are eps, momentum and correction.
+     MEASURES fills in mean and variance, FILLS the rest of the table, from the parameters, and updates the running
+    statistics in training; WRITES writes y. Parallel over channels, or over channels and parts; in inference over
+    memory in order.
     2e bytes per element where a channel fits L2 (e is the itemsize), else 3e; a residual adds e. Inference: 2e.
     """
     shape, threads = x.shape, thread_count(threads)
-    eps, momentum, correction = numbers
+    eps, momentum, correction = scalars
     parameters = gamma, beta, running_mean, running_var
     fill_table(parameters, table, flags)
-    flags = with_streams(flags, y, y, machine, threads)
+    if flags & WRITES:
+        flags = with_streams(flags, y, y, machine, threads)
     channelwise = is_channelwise(shape, threads)
     group = group_size(shape, flags)
-    reach = reach_of_copies(x, channelwise, group, 1, machine)
+    crowded = bool(flags & WRITES) and is_crowded(x, group, 1, machine)
+    copying = crowded, reach_of_prefetch(x, group, 1, machine)
     phase = IN_ORDER if not flags & MEASURES else WHOLE if channelwise else SUMS
     ahead = np.intp(AHEAD) if phase == IN_ORDER else ahead_of_output(x, channelwise, group, 1, machine)
     shifts, unsettled, parts = shared_sums(pointer(x), shape, shape[1] if phase == SUMS else np.intp(0))
@@ -125,7 +131,7 @@ def forward(x, residual, y, gamma, beta, running_mean, running_var, table, numbe
                 source = as_it_lies(arrays[0], arrays[0], shape)
                 normalize_span(arrays, source, np.intp(0), walk, start, stop, constants)
             elif channelwise:
-                forward_of_channels(arrays, walk, table, tasks, group, reach, eps)
+                forward_of_channels(arrays, walk, table, tasks, group, copying, eps)
             else:
                 forward_of_tasks(arrays, walk, table, tasks, Sums(shifts, unsettled, parts), phase)
             fence()
@@ -163,7 +169,7 @@ def write_part_gradient(inputs, outputs, source, walk, table, sums, channel, par
             i = offset + row * pitch
             end = i + length
             j = i + move + row * more
-            hop = prefetched(source, ahead, i)
+            hop = ahead_from(source, ahead, i)
             n = to_boundary(dx, i, flags & STREAMS)
             while i < end:
                 n = min(n, end - i)
@@ -182,12 +188,13 @@ def write_part_gradient(inputs, outputs, source, walk, table, sums, channel, par
 
 
 @device
-def backward_of_channels(inputs, outputs, walk, table, sums, channels, group, reach):
+def backward_of_channels(inputs, outputs, walk, table, sums, channels, group, copying):
     """Both walks over a thread's channels, one group after the other."""
     shape, flags, _ = walk
     dy, x, _ = inputs
+    crowded, reach = copying
     constants = scratch(x, B + 1, shape[1] if group > 1 else np.intp(0))
-    copies = empty(x, 2, group * shape[0] * shape[2] if reach >= 0 else np.intp(0))
+    copies = copies_for(x, shape, group, 2, crowded)
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
         source = source_of(x, dy, shape, (start, stop), copies, reach)
@@ -200,9 +207,9 @@ def backward_of_channels(inputs, outputs, walk, table, sums, channels, group, re
             sums[0, channel], sums[1, channel] = dbeta, dgamma_from(x, table, channel, dbeta, dgamma)
         if group > 1:
             write_group_gradient(inputs, outputs, source, walk, table, sums, (start, stop), constants)
-            continue
-        for part in range(part_count(shape) - 1, -1, -1):
-            write_part_gradient(inputs, outputs, source, walk, table, sums, start, part)
+        else:
+            for part in range(part_count(shape) - 1, -1, -1):
+                write_part_gradient(inputs, outputs, source, walk, table, sums, start, part)
 
 
 @device
@@ -231,7 +238,7 @@ def backward(dy, x, y, outputs, table, flags, machine, threads):
     channelwise = is_channelwise(shape, threads)
     group = group_size(shape, flags)
     ahead = ahead_of_output(x, channelwise, group, 2, machine)
-    reach = reach_of_copies(x, channelwise, group, 2, machine)
+    copying = is_crowded(x, group, 2, machine), reach_of_prefetch(x, group, 2, machine)
     sums = np.empty((2, shape[1]))
     parts = np.empty((0 if channelwise else shape[1], part_count(shape), 2))
     phase = WHOLE if channelwise else SUMS
@@ -241,7 +248,7 @@ def backward(dy, x, y, outputs, table, flags, machine, threads):
             inputs, written = (pointer(dy), pointer(x), pointer(y)), (pointer(outputs[0]), pointer(outputs[1]))
             walk = Walk(shape, flags, ahead)
             if channelwise:
-                backward_of_channels(inputs, written, walk, table, sums, tasks, group, reach)
+                backward_of_channels(inputs, written, walk, table, sums, tasks, group, copying)
             else:
                 backward_of_tasks(inputs, written, walk, table, sums, tasks, parts, phase)
             fence()

@@ -89,13 +89,19 @@ def group_size(shape, flags):
 
 
 @device
+def next_fits(x, group, kept, machine):
+    """Whether two groups of channels fit the cache, in all arrays ``kept`` from the first walk."""
+    outer, _, inner = x.shape
+    return 2 * kept * outer * group * inner * x.itemsize <= CACHE_SHARE * machine[0]
+
+
+@device
 def ahead_of_output(x, channelwise, group, kept, machine):
     """How far ahead the second walk prefetches, which goes from the last row to the first.
 
-    Where two groups of channels fit the cache, in all arrays ``kept`` from the first walk, to the next one; else to the
-    row before this one, or a page within a long one.
+    To the next group of channels where it fits; else to the row before this one, or a page within a long one.
     """
-    outer, channels, inner = x.shape
-    if channelwise and 2 * kept * outer * group * inner * x.itemsize <= CACHE_SHARE * machine[0]:
+    _, channels, inner = x.shape
+    if channelwise and next_fits(x, group, kept, machine):
         return group * inner
     return -channels * inner if inner < PLANES_RUN else np.intp(AHEAD)

@@ -2,9 +2,9 @@
 
 Rows of a channel are ``channels * inner`` apart. Where that is a multiple of a large power of two, as with images of
 32 x 32, they all are in a few sets of the cache, and drive each other out of it although it has room. The first walk
-then copies what it reads: (64, 128, 32, 32) took 2.05 times as long as a copy in forward and 2.2 times in backward,
-now 1.5 and 1.55. Tried and dropped: copying neighbouring short rows together, in a walk of its own before the sums, a
-fifth slower; copying where rows fill the sets just so, no gain in forward, a tenth slower in backward.
+then copies what it reads: (64, 128, 32, 32) takes 1.5 times as long as a plain copy in forward and 1.55 in backward,
+without copies 2.05 and 2.2. Tried and dropped: copying neighbouring short rows together, in a walk of its own before
+the sums, a fifth slower; copying where rows fill the sets just so, no gain in forward, a tenth slower in backward.
 """
 
 import math
@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ...jit import device
-from .memory import pointer, pointer_to
-from .planes_cut import run_at
+from .memory import empty, pointer, pointer_to
+from .planes_cut import next_fits, run_at
 from .policy import CACHE_SHARE, COPY_SHARE
 
 
@@ -26,27 +26,46 @@ class Source(NamedTuple):
     dy: object
     """Pointer to the gradient; to the input where there is none."""
     shape: tuple[int, int, int]
+    """Shape of what is here: the arrays', or the copies'."""
     first: int
     """The first of the channels that are here."""
-    copied: bool
-    """Whether the first walk puts them here."""
+    is_copy: bool
+    """Whether these are copies, which the first walk makes."""
     reach: int
     """Offset up to which the second walk prefetches."""
 
 
 @device
-def reach_of_copies(x, channelwise, group, kept, machine):
-    """Offset up to which the next group of channels can be prefetched where channels are copied; -1 where they are not.
+def spacing(x, group, kept, machine):
+    """Bytes of the cache that a row of a group takes, in ``kept`` arrays, by where it may be put there.
 
-    They are if the rows of a group, in ``kept`` arrays, are more than the sets of the cache hold that they belong in.
+    Rows whose distance shares a factor with the bytes of a way fall into few sets: each takes the room of that factor.
     """
-    outer, channels, inner = x.shape
+    _, channels, inner = x.shape
     size, ways, _ = machine
-    row = group * inner * x.itemsize
-    taken = kept * max(row, math.gcd(channels * inner * x.itemsize, size // ways))
-    if not channelwise or outer * taken <= size or kept * outer * row > COPY_SHARE * size:
-        return np.intp(-1)
-    return np.intp(CACHE_SHARE * size / taken) * channels * inner
+    return kept * max(group * inner * x.itemsize, math.gcd(channels * inner * x.itemsize, size // ways))
+
+
+@device
+def is_crowded(x, group, kept, machine):
+    """Whether groups of channels are to be copied: rows have no room where they belong, copies have."""
+    outer, _, inner = x.shape
+    fits = kept * outer * group * inner * x.itemsize <= COPY_SHARE * machine[0]
+    return fits and outer * spacing(x, group, kept, machine) > machine[0]
+
+
+@device
+def copies_for(x, shape, group, kept, crowded):
+    """Memory for the copies of a group of channels, in ``kept`` arrays; none where they are not copied."""
+    return empty(x, kept, group * shape[0] * shape[2] if crowded else np.intp(0))
+
+
+@device
+def reach_of_prefetch(x, group, kept, machine):
+    """Offset up to which rows of the next group are prefetched where groups are copied: as many rows as have room."""
+    _, channels, inner = x.shape
+    rows = np.intp(CACHE_SHARE * machine[0] / spacing(x, group, kept, machine))
+    return rows * channels * inner if next_fits(x, group, kept, machine) else np.intp(0)
 
 
 @device
@@ -60,7 +79,7 @@ def source_of(x, dy, shape, channels, copies, reach):
     """The source of some channels: ``copies``, unless they are empty."""
     if copies.size == 0:
         return as_it_lies(x, dy, shape)
-    first = pointer(copies)
+    first = pointer(copies)  # the caller's loop names them in every round, which keeps them alive
     there = shape[0], channels[1] - channels[0], shape[2]
     return Source(first, pointer_to(first, copies.shape[1]), there, channels[0], True, reach)
 
@@ -73,6 +92,6 @@ def moved(source, shape, channel, run):
 
 
 @device
-def prefetched(source, ahead, offset):
-    """How far ahead to prefetch in the second walk; 0 where not."""
+def ahead_from(source, ahead, offset):
+    """How far ahead of an offset the second walk prefetches; 0 where not."""
     return ahead if offset < source.reach else np.intp(0)

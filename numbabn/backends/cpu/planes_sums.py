@@ -10,8 +10,15 @@ from .simd import fma, splat, total
 
 
 @device
+def keep(memory, offset, count, value, is_copy):
+    """Store what the first walk read, where the second reads copies."""
+    if is_copy:
+        store(memory, offset, count, value)
+
+
+@device
 def part_sums(x, shape, channel, part, shift, source):
-    """Sums of ``x - shift`` and of its square; x is copied to its source, if it is to be."""
+    """Sums of ``x - shift`` and of its square. Where the source is a copy, this fills it."""
     noinline()
     centre = splat(shift)
     size = vector_length(x)
@@ -30,8 +37,7 @@ def part_sums(x, shape, channel, part, shift, source):
             while i < end:
                 prefetch(x, i + ahead)
                 v = load(x, i, end - i, centre)
-                if source.copied:
-                    store(source.x, j, end - i, v)
+                keep(source.x, j, end - i, v, source.is_copy)
                 a = v - centre
                 s0 += a
                 q0 = fma(a, a, q0)
@@ -40,8 +46,7 @@ def part_sums(x, shape, channel, part, shift, source):
                 if i < end:
                     prefetch(x, i + ahead)
                     v = load(x, i, end - i, centre)
-                    if source.copied:
-                        store(source.x, j, end - i, v)
+                    keep(source.x, j, end - i, v, source.is_copy)
                     b = v - centre
                     s1 += b
                     q1 = fma(b, b, q1)
@@ -54,7 +59,7 @@ def part_sums(x, shape, channel, part, shift, source):
 
 @device
 def part_gradient_sums(inputs, shape, channel, part, table, flags, source):
-    """Sums of dy and of dy * d * h; dy counts where the activation let it through. Copies as ``part_sums`` does."""
+    """Sums of dy and of dy * d * h; dy counts where the activation let it through. Fills copies, too."""
     noinline()
     dy, x, y = inputs
     m, p, r, h = affine(x, table, channel)
@@ -77,9 +82,8 @@ def part_gradient_sums(inputs, shape, channel, part, table, flags, source):
                 prefetch(x, i + ahead)
                 prefetch(dy, i + ahead)
                 v, g = load(x, i, end - i, m), load(dy, i, end - i, zero)
-                if source.copied:
-                    store(source.x, j, end - i, v)
-                    store(source.dy, j, end - i, g)
+                keep(source.x, j, end - i, v, source.is_copy)
+                keep(source.dy, j, end - i, g, source.is_copy)
                 d = v - m
                 g = let_through(g, d, p, r, y, i, end - i, flags)
                 s += g

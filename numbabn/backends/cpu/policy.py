@@ -4,10 +4,11 @@ Times are of float32 and two threads, on two cores of an AVX-512 Xeon with 2 MB 
 """
 
 PLANES_FROM = 16
-"""Least ``inner`` for the planes family: a row then fills at least one vector. Shorter ones are read across rows."""
+"""Least ``inner`` for the planes family: a row then fills at least one vector. Shorter ones are read across rows. Not
+below 16, the lanes of a vector of float32: in ``planes_spans`` one may meet two channels, not three."""
 
 PLANES_GROUP = 512
-"""Lanes of rows that are put together to be streamed: alone, rows this short are mostly broken lines."""
+"""Lanes of rows that are put together to be streamed: rows this short lose to the broken lines at their ends."""
 
 PLANES_LINE = 16
 """Elements that groups of rows are made multiples of: whole lines of float32, so that rows do not share broken ones."""

@@ -96,19 +96,28 @@ def forward_of_tasks(arrays, shape, flags, tasks, constants, parts, phase):
             normalize_part(arrays, Walk(shape, flags, ahead_in_part(row_width(shape), tile)), part, tile, constants)
 
 
+@device
+def settle_shared(x, shape, tile, unsettled, parts, work, table, eps):
+    """Statistics of every channel from its parts' sums; whether any needs new sums."""
+    add_parts(parts, work.sums)
+    add_lanes(work.sums, shape, tile.high)
+    return settle_channels(x, shape, tile, unsettled, work, table, eps)
+
+
 @kernel
-def forward(x, residual, y, gamma, beta, running_mean, running_var, table, numbers, flags, machine, threads):
-    """MEASURES: the table's statistics. WRITES: y. FILLS: all that it says. ``numbers``: eps, momentum, correction.
+def forward(x, residual, y, gamma, beta, running_mean, running_var, table, scalars, flags, machine, threads):
+    """``y = relu((x - mean) * invstd * gamma + beta + residual)``; ``scalars`` are eps, momentum and correction.
 
-     Parallel over tiles, or over parts and tiles.
-
+    MEASURES fills in mean and variance, FILLS the rest of the table, from the parameters, and updates the running
+    statistics in training; WRITES writes y. Parallel over tiles, or over parts and tiles.
     2e bytes per element (e is the itemsize) where a tile of all rows fits L2, else 3e; inference 2e. A residual adds e.
     """
     shape, threads = x.shape, thread_count(threads)
-    eps, momentum, correction = numbers
+    eps, momentum, correction = scalars
     parameters = gamma, beta, running_mean, running_var
     fill_table(parameters, table, flags)
-    flags = with_streams(flags, y, y, machine, threads)
+    if flags & WRITES:
+        flags = with_streams(flags, y, y, machine, threads)
     width = tile_width(x, 1, machine, threads)
     shared_tile = whole_rows(shape, width)
     work = workspace(pointer(x), H + 1, shared_tile.high)
@@ -134,11 +143,8 @@ def forward(x, residual, y, gamma, beta, running_mean, running_var, table, numbe
             fence()
         if phase != SUMS:
             phase = DONE
-        else:
-            add_parts(parts, work.sums)
-            add_lanes(work.sums, shape, shared_tile.high)
-            if not settle_channels(pointer(x), shape, shared_tile, unsettled, work, table, eps):
-                phase = OUTPUT if flags & WRITES else DONE
+        elif not settle_shared(pointer(x), shape, shared_tile, unsettled, parts, work, table, eps):
+            phase = OUTPUT if flags & WRITES else DONE
     update_running(parameters, table, momentum, correction, shape[0] * shape[2], flags)
 
 

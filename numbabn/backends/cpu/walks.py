@@ -8,8 +8,8 @@ from .memory import pointer, unaligned
 
 WHOLE, SUMS, OUTPUT, IN_ORDER, DONE = range(5)
 """Phases, what all threads do at a time. WHOLE: both walks, over channels (or tiles) of the thread's own. Else all
-threads share the tasks of one walk, SUMS, then those of the other, OUTPUT. IN_ORDER: the only walk of inference, over
-memory as it lies."""
+threads share the tasks of one walk, SUMS, then those of the other, OUTPUT. Inference has one walk: in ``planes``
+IN_ORDER, over memory as it lies, in ``rows`` WHOLE or OUTPUT."""
 
 
 class Walk(NamedTuple):
@@ -27,7 +27,8 @@ def with_streams(flags, y, residual, machine, threads):
 
     Rows of dresidual are streamed with those of dx where both have their line boundaries in the same places.
     """
-    if y.size * y.itemsize < machine[2] * threads:
+    _, _, stream_from = machine
+    if y.size * y.itemsize < stream_from * threads:
         return flags
     aligned_alike = unaligned(pointer(y), 0) == unaligned(pointer(residual), 0)
     return flags | STREAMS | (STREAMS_RESIDUAL if aligned_alike else 0)
