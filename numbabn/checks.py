@@ -175,7 +175,7 @@ def writeable(name: str, value: np.ndarray) -> np.ndarray:
 
 def _overlaps_itself(array: np.ndarray) -> bool:
     """Whether elements may share memory: from the innermost axis out, a step must be past all that is inside it."""
-    extent = 1
+    extent = array.itemsize
     for step, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
         if size > 1 and step < extent:
             return array.size > 0
@@ -242,7 +242,7 @@ def _running_statistic(name, value, other, channels, training):
         return checked
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} is {type(value).__name__}; expected a NumPy array, to be updated in place")
-    return writeable(name, value)
+    return writeable(name, checked)
 
 
 def number(name: str, value, low: float, high: float) -> float:

@@ -78,6 +78,8 @@ FORWARD_ERRORS = {
     "var-in-x": ({"running_var": OUT[0, :, 0], "x": OUT, "out": None}, ValueError, "running_var overlaps x"),
     "out-folded": ({"out": np.lib.stride_tricks.as_strided(np.zeros(99, np.float32), X.shape, (4, 4, 4))}, ValueError,
                    "out is an array whose elements share memory"),
+    "out-within-elements": ({"out": np.lib.stride_tricks.as_strided(np.zeros(99, np.float32), X.shape, (30, 10, 2))},
+                            ValueError, "out is an array whose elements share memory"),
     "backend-empty": ({"backend": ""}, ValueError, "backend is ''; expected one of"),
     "backend-list": ({"backend": ["cpu"]}, ValueError, r"backend is \['cpu'\]; expected one of"),
     "activation-array": ({"activation": np.array(["relu"])}, ValueError, "activation is array"),
