@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-MODULES = {"reference": "numbabn.backends.reference", "cpu": "numbabn.backends.cpu"}
+MODULES = {name: f"numbabn.backends.{name}" for name in ("reference", "cpu", "cuda")}
 NAMES = ("cpu", "cuda", "reference")
 CUDA_DLPACK_DEVICES = (2, 13)  # kDLCUDA and kDLCUDAManaged in dlpack.h
 
@@ -44,7 +44,7 @@ def backends() -> dict[str, BackendStatus]:
     """
     return {
         "cpu": BackendStatus(True, "Numba kernels for NumPy arrays"),
-        "cuda": BackendStatus(False, _why_no_cuda()),
+        "cuda": _cuda_status(),
         "reference": BackendStatus(True, "float64 NumPy, the specification: slow"),
     }
 
@@ -89,6 +89,9 @@ def pick(x, name: str | None = None):
     name = name if name is not None else _chosen.get() or place
     if place == "cuda" and name != "cuda":
         raise ValueError(f"backend is {name!r}, but x lives on a CUDA device: copy it to the host first")
+    if place == "cuda":
+        load(name)
+        raise TypeError("x lives on a CUDA device, where this version cannot use it: copy it to the host first")
     return _loaded[name] if isinstance(name, str) and name in _loaded else load(name)
 
 
@@ -111,20 +114,23 @@ def load(name: str):
     if name not in NAMES:
         source = "NUMBABN_BACKEND" if name is not None and name is ENVIRONMENT else "backend"
         raise ValueError(f"{source} is {name!r}; expected one of {', '.join(map(repr, NAMES))}")
-    if name not in MODULES:
-        raise RuntimeError(f"backend {name!r} cannot be used: {backends()[name].reason}")
+    if name == "cuda" and not _cuda_status().available:
+        raise RuntimeError(f"backend {name!r} cannot be used: {_cuda_status().reason}")
     _loaded[name] = importlib.import_module(MODULES[name])
     return _loaded[name]
 
 
-def _why_no_cuda() -> str:
+def _cuda_status() -> BackendStatus:
+    """Told without importing numba-cuda."""
     if importlib.util.find_spec("numba_cuda") is None:
-        return "not installed: this version has no CUDA kernels, and numba-cuda is missing"
+        return BackendStatus(False, "not installed: pip install 'numbabn[cuda]' gets numba-cuda")
+    if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
+        return BackendStatus(True, "numba-cuda's simulator, for tests: very slow")
     try:
         driver = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
     except OSError:
-        return "no device: this machine has no CUDA driver"
+        return BackendStatus(False, "no device: this machine has no CUDA driver")
     count = ctypes.c_int(0)
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
-        return "no device: the CUDA driver finds none"
-    return "not installed: this version has no CUDA kernels"
+        return BackendStatus(False, "no device: the CUDA driver finds none")
+    return BackendStatus(True, "numba-cuda kernels; NumPy arrays are carried to the device and back")

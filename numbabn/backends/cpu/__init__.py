@@ -33,9 +33,9 @@ What is where, in the order of a call::
 import numpy as np
 
 from .. import reference
+from ..flags import ADDS, CLIPS, FILLS, FROM_X, FROM_Y, FROZEN, MEASURES, WRITES
 from ..host import MEAN, VAR, inference_table, training_table, unfilled_table
 from . import planes, rows
-from .flags import ADDS, CLIPS, FILLS, FROM_X, FROM_Y, FROZEN, MEASURES, WRITES
 from .machine import second_level_cache
 from .policy import FEW, PLANES_FROM, STREAM_FROM
 

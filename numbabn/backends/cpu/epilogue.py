@@ -1,7 +1,7 @@
 """What is fused behind the affine map, ``relu(... + residual)``, and which gradients it lets through."""
 
 from ...jit import device
-from .flags import ADDS, CLIPS, FROM_X, FROM_Y
+from ..flags import ADDS, CLIPS, FROM_X, FROM_Y
 from .memory import load
 from .simd import fma, relu, where_active
 

@@ -2,8 +2,8 @@
 
 from ...jit import device, noinline, shared
 from .. import host
+from ..flags import FILLS, MEASURES
 from ..host import BETA, GAMMA, MEAN, REST, VAR
-from .flags import FILLS, MEASURES
 
 running_weights = shared(host.running_weights)
 

@@ -15,9 +15,9 @@ import numpy as np
 from numba import prange
 
 from ...jit import device, kernel, noinline, share, thread_count
+from ..flags import FROM_Y, FROZEN, MEASURES, STREAMS, STREAMS_RESIDUAL, WRITES
 from .constants import B, H, R, affine, dgamma_from, gradient, set_constants
 from .epilogue import add_and_clip, let_through
-from .flags import FROM_Y, FROZEN, MEASURES, STREAMS, STREAMS_RESIDUAL, WRITES
 from .lanes import scratch
 from .memory import cast, fence, load, pointer, prefetch, put, to_boundary, vector_length
 from .moments import fill_invstd

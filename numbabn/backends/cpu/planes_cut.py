@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from ...jit import ceil_div, device, share, shared
-from .flags import STREAMS
+from ..flags import STREAMS
 from .policy import AHEAD, CACHE_SHARE, PLANES_GROUP, PLANES_LINE, PLANES_PART, PLANES_RUN
 
 

@@ -10,9 +10,9 @@ long as a copy, with that 1.15; (128, 128, 16, 16) 1.2 and 2.05.
 import numpy as np
 
 from ...jit import device, noinline
+from ..flags import FROM_Y, FROZEN, STREAMS, STREAMS_RESIDUAL
 from .constants import A, B, H, M, P, R, U, affine, gradient
 from .epilogue import add_and_clip, let_through
-from .flags import FROM_Y, FROZEN, STREAMS, STREAMS_RESIDUAL
 from .memory import cast, load, prefetch, put, to_boundary, vector_length
 from .planes_source import ahead_from, moved
 from .simd import blend, fma, splat

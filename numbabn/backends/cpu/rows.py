@@ -9,8 +9,8 @@ import numpy as np
 from numba import carray, prange
 
 from ...jit import device, kernel, noinline, thread_count
+from ..flags import MEASURES, WRITES
 from .constants import FORWARD, FORWARD_AND_H, GRADIENT, A, B, H, U, dgamma_from, gradient, set_constants
-from .flags import MEASURES, WRITES
 from .lanes import add_lanes, add_sums, all_true, clear, padded, run_memory, spread, workspace
 from .memory import fence, pointer, pointer_to
 from .moments import fill_invstd

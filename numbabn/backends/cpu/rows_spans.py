@@ -4,9 +4,9 @@ Lanes have the constants of their channels side by side; what lies in order in m
 """
 
 from ...jit import device
+from ..flags import FROM_Y, FROZEN, STREAMS, STREAMS_RESIDUAL
 from .constants import A, B, H, M, P, R, U
 from .epilogue import add_and_clip, let_through
-from .flags import FROM_Y, FROZEN, STREAMS, STREAMS_RESIDUAL
 from .memory import cast, load, prefetch, put, to_boundary, vector_length
 from .simd import fma, splat
 

@@ -4,9 +4,9 @@ Sums of a run are in the dtype of the data, and in memory; those of a part are f
 """
 
 from ...jit import device, noinline
+from ..flags import FROM_X
 from .constants import H, M, P, R
 from .epilogue import let_through
-from .flags import FROM_X
 from .lanes import add_run, clear, clear_run
 from .memory import cast, load, prefetch, store, vector_length
 from .policy import ROWS_RUN

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from ...jit import device
-from .flags import STREAMS, STREAMS_RESIDUAL
+from ..flags import STREAMS, STREAMS_RESIDUAL
 from .memory import pointer, unaligned
 
 WHOLE, SUMS, OUTPUT, IN_ORDER, DONE = range(5)

@@ -1,0 +1,363 @@
+"""Vectors on the GPU: 16 bytes of memory, or one element where data is not aligned, in the dtype that is computed in.
+
+What its pointers point to is the type that a kernel is compiled for, so that one text serves both widths and all
+dtypes: float16 and bfloat16 are float32 in registers. Offsets count vectors. In the simulator memory is an array of
+shape ``(vectors, lanes)``, with bfloat16 as uint16, and a vector is like one of its rows.
+"""
+
+import operator
+import threading
+
+import numpy as np
+from llvmlite import ir
+
+from .policy import THREADS
+from .toolkit import SIMULATED, cuda
+
+BYTES = 16
+SHARED = 3
+"""LLVM's number of the address space that a block shares."""
+
+INT16, INT32, FLOAT, DOUBLE = ir.IntType(16), ir.IntType(32), ir.FloatType(), ir.DoubleType()
+
+if SIMULATED:
+    ALLOCATION = threading.Lock()
+
+    def load(memory, offset):
+        """The vector at ``memory[offset]``."""
+        row = np.array(memory[offset])
+        if row.dtype == np.uint16:
+            return (row.astype(np.uint32) << 16).view(np.float32)
+        return row.astype(np.float32) if row.dtype == np.float16 else row
+
+    def store(memory, offset, value):
+        """Write a vector to ``memory[offset]``."""
+        if memory.dtype == np.uint16:
+            bits = np.asarray(value, np.float32).view(np.uint32)
+            rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+            value = np.where(np.isnan(value), np.uint16(0x7FC0), rounded)
+        memory[offset] = value
+
+    def lanes(memory):
+        """Elements in a vector."""
+        return memory.shape[1]
+
+    def splat(memory, scalar):
+        """A vector with ``scalar`` in every lane."""
+        dtype = np.float64 if memory.dtype == np.float64 else np.float32
+        return np.full(memory.shape[1], scalar, dtype)
+
+    def fma(a, b, c):
+        """``a * b + c``; here it is rounded twice."""
+        return a * b + c
+
+    def relu(value):
+        """``max(value, 0)``; NaN stays NaN."""
+        return np.where(value < 0, value.dtype.type(0), value)
+
+    def where_active(gradient, value):
+        """``gradient`` where ReLU let ``value`` through (or it is NaN), else 0."""
+        return np.where(value <= 0, gradient.dtype.type(0), gradient)
+
+    def total(value):
+        """Sum of the lanes, halves folded onto each other."""
+        while value.size > 1:
+            value = value[: value.size // 2] + value[value.size // 2 :]
+        return value[0]
+
+    def first(value):
+        """The first lane."""
+        return value[0]
+
+    def cast(numbers, value):
+        """A number of the dtype of ``numbers``."""
+        return numbers.dtype.type(value)
+
+    def gather(memory, numbers, start):
+        """A vector like those of ``memory`` from consecutive numbers."""
+        return np.array([numbers[start + lane] for lane in range(memory.shape[1])])
+
+    def scatter(numbers, start, step, value):
+        """Write the lanes of a vector ``step`` apart."""
+        for lane in range(value.size):
+            numbers[start + lane * step] = value[lane]
+
+    def shared(memory, rows):
+        """Memory that a block shares: rows of a number for each thread and lane."""
+        lanes = memory.shape[1] if len(memory.shape) == 2 else 1
+        with ALLOCATION:  # two threads that find nothing there would each get their own
+            return cuda.shared.array(rows * THREADS * lanes, np.float64 if memory.dtype == np.float64 else np.float32)
+
+else:
+    from numba.cuda import types
+    from numba.cuda.cudaimpl import lower as lower_for_cuda
+    from numba.cuda.extending import core_models, intrinsic, register_model, type_callable
+
+    class Packed(types.Type):
+        """What memory holds: some lanes of a dtype, by its NumPy name."""
+
+        def __init__(self, dtype, lanes):
+            self.dtype = dtype
+            self.lanes = lanes
+            super().__init__(name=f"Packed({dtype} x {lanes})")
+
+        @property
+        def vector(self):
+            """What it is in registers."""
+            return Vector(types.float64 if self.dtype == "float64" else types.float32, self.lanes)
+
+        @property
+        def storage(self):
+            """LLVM's type for it: of the short dtypes two lanes in a word, or else memory would be read in pieces."""
+            if self.dtype in ("float32", "float64"):
+                return ir.VectorType(FLOAT if self.dtype == "float32" else DOUBLE, self.lanes)
+            return ir.VectorType(INT32, self.lanes // 2) if self.lanes > 1 else ir.VectorType(INT16, 1)
+
+        @property
+        def bytes(self):
+            """Size, and alignment."""
+            return {"float64": 8, "float32": 4}.get(self.dtype, 2) * self.lanes
+
+    class Vector(types.Type):
+        """Some lanes of float32 or float64 in registers."""
+
+        def __init__(self, dtype, lanes):
+            self.dtype = dtype
+            self.lanes = lanes
+            super().__init__(name=f"Vector({dtype} x {lanes})")
+
+    @register_model(Packed)
+    class PackedModel(core_models.PrimitiveModel):
+        """LLVM's vector of what is stored."""
+
+        def __init__(self, dmm, fe_type):
+            super().__init__(dmm, fe_type, fe_type.storage)
+
+    @register_model(Vector)
+    class VectorModel(core_models.PrimitiveModel):
+        """LLVM's vector, which the compiler takes apart into registers."""
+
+        def __init__(self, dmm, fe_type):
+            element = DOUBLE if fe_type.dtype == types.float64 else FLOAT
+            super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.lanes))
+
+    def pointer_type(dtype, lanes):
+        """The type of a pointer to vectors."""
+        return types.CPointer(Packed(dtype, lanes))
+
+    @intrinsic
+    def load(typingctx, memory, offset):
+        """The vector at ``memory[offset]``."""
+        packed = memory.dtype
+
+        def codegen(context, builder, signature, args):
+            value = builder.load(builder.gep(args[0], [args[1]]), align=packed.bytes)
+            if packed.dtype in WIDENED:
+                return _vector(builder, [WIDENED[packed.dtype](builder, short) for short in _shorts(builder, value)])
+            return value
+
+        return packed.vector(memory, offset), codegen
+
+    @intrinsic
+    def store(typingctx, memory, offset, value):
+        """Write a vector to ``memory[offset]``."""
+        packed = memory.dtype
+
+        def codegen(context, builder, signature, args):
+            target, index, vector = args
+            if packed.dtype in NARROWED:
+                shorts = [NARROWED[packed.dtype](builder, lane) for lane in _elements(builder, vector)]
+                vector = _vector(builder, _words(builder, shorts) if len(shorts) > 1 else shorts)
+            builder.store(vector, builder.gep(target, [index]), align=packed.bytes)
+            return context.get_dummy_value()
+
+        return types.void(memory, offset, value), codegen
+
+    def _elements(builder, vector):
+        """The lanes of an LLVM vector."""
+        return [builder.extract_element(vector, ir.Constant(INT32, lane)) for lane in range(vector.type.count)]
+
+    def _vector(builder, elements):
+        """An LLVM vector of some lanes."""
+        vector = ir.Constant(ir.VectorType(elements[0].type, len(elements)), ir.Undefined)
+        for lane, element in enumerate(elements):
+            vector = builder.insert_element(vector, element, ir.Constant(INT32, lane))
+        return vector
+
+    def _shorts(builder, value):
+        """The 16-bit integers in what was loaded."""
+        elements = _elements(builder, value)
+        if value.type.element == INT16:
+            return elements
+        shifts = ir.Constant(INT32, 0), ir.Constant(INT32, 16)
+        return [builder.trunc(builder.lshr(word, shift), INT16) for word in elements for shift in shifts]
+
+    def _words(builder, shorts):
+        """Pairs of 16-bit integers as words."""
+        wide = [builder.zext(short, INT32) for short in shorts]
+        sixteen = ir.Constant(INT32, 16)
+        return [builder.or_(low, builder.shl(high, sixteen)) for low, high in zip(wide[::2], wide[1::2], strict=True)]
+
+    def _from_float16(builder, short):
+        return builder.fpext(builder.bitcast(short, ir.HalfType()), FLOAT)
+
+    def _from_bfloat16(builder, short):
+        return builder.bitcast(builder.shl(builder.zext(short, INT32), ir.Constant(INT32, 16)), FLOAT)
+
+    def _to_float16(builder, value):
+        return builder.bitcast(builder.fptrunc(value, ir.HalfType()), INT16)
+
+    def _to_bfloat16(builder, value):
+        """Rounded to nearest, ties to even, by integer arithmetic; a NaN stays one."""
+        bits = builder.bitcast(value, INT32)
+        odd = builder.and_(builder.lshr(bits, ir.Constant(INT32, 16)), ir.Constant(INT32, 1))
+        rounded = builder.add(bits, builder.add(odd, ir.Constant(INT32, 0x7FFF)))
+        is_nan = builder.fcmp_unordered("uno", value, value)
+        high = builder.select(is_nan, ir.Constant(INT32, 0x7FC00000), rounded)
+        return builder.trunc(builder.lshr(high, ir.Constant(INT32, 16)), INT16)
+
+    WIDENED = {"float16": _from_float16, "bfloat16": _from_bfloat16}
+    NARROWED = {"float16": _to_float16, "bfloat16": _to_bfloat16}
+
+    @intrinsic
+    def lanes(typingctx, memory):
+        """Elements in a vector: a constant to the compiler."""
+        count = memory.dtype.lanes
+
+        def codegen(context, builder, signature, args):
+            return context.get_constant(types.int32, count)
+
+        return types.int32(memory), codegen
+
+    @intrinsic
+    def splat(typingctx, memory, scalar):
+        """A vector with ``scalar`` in every lane."""
+        vector = memory.dtype.vector
+
+        def codegen(context, builder, signature, args):
+            return _vector(builder, [context.cast(builder, args[1], scalar, vector.dtype)] * vector.lanes)
+
+        return vector(memory, scalar), codegen
+
+    @intrinsic
+    def fma(typingctx, a, b, c):
+        """``a * b + c``, rounded once."""
+
+        def codegen(context, builder, signature, args):
+            element = args[0].type.element
+            name = "llvm.fma.f64" if element == DOUBLE else "llvm.fma.f32"
+            function = builder.module.declare_intrinsic(name, (), ir.FunctionType(element, [element] * 3))
+            lanes = zip(*(_elements(builder, arg) for arg in args), strict=True)
+            return _vector(builder, [builder.call(function, values) for values in lanes])
+
+        return a(a, a, a), codegen
+
+    @intrinsic
+    def relu(typingctx, value):
+        """``max(value, 0)``; NaN stays NaN."""
+
+        def codegen(context, builder, signature, args):
+            zero = ir.Constant(args[0].type, [0.0] * value.lanes)
+            return builder.select(builder.fcmp_ordered("<", args[0], zero), zero, args[0])
+
+        return value(value), codegen
+
+    @intrinsic
+    def where_active(typingctx, gradient, value):
+        """``gradient`` where ReLU let ``value`` through (or it is NaN), else 0."""
+
+        def codegen(context, builder, signature, args):
+            zero = ir.Constant(args[0].type, [0.0] * gradient.lanes)
+            return builder.select(builder.fcmp_ordered("<=", args[1], zero), zero, args[0])
+
+        return gradient(gradient, gradient), codegen
+
+    @intrinsic
+    def total(typingctx, value):
+        """Sum of the lanes, halves folded onto each other."""
+
+        def codegen(context, builder, signature, args):
+            terms = _elements(builder, args[0])
+            while len(terms) > 1:
+                half = len(terms) // 2
+                terms = [builder.fadd(terms[lane], terms[lane + half]) for lane in range(half)]
+            return terms[0]
+
+        return value.dtype(value), codegen
+
+    @intrinsic
+    def first(typingctx, value):
+        """The first lane."""
+
+        def codegen(context, builder, signature, args):
+            return _elements(builder, args[0])[0]
+
+        return value.dtype(value), codegen
+
+    def _operator(symbols, instruction):
+        """Let ``a <symbol> b`` of two equal vectors be one LLVM instruction."""
+
+        def typer(context):
+            return lambda a, b: a if isinstance(a, Vector) and a == b else None
+
+        def lowering(context, builder, signature, args):
+            return getattr(builder, instruction)(*args)
+
+        for symbol in symbols:
+            type_callable(symbol)(typer)
+            lower_for_cuda(symbol, Vector, Vector)(lowering)
+
+    _operator((operator.add, operator.iadd), "fadd")
+    _operator((operator.sub, operator.isub), "fsub")
+    _operator((operator.mul, operator.imul), "fmul")
+
+    @intrinsic
+    def cast(typingctx, numbers, value):
+        """A number of the dtype of ``numbers``."""
+
+        def codegen(context, builder, signature, args):
+            return context.cast(builder, args[1], value, numbers.dtype)
+
+        return numbers.dtype(numbers, value), codegen
+
+    @intrinsic
+    def gather(typingctx, memory, numbers, start):
+        """A vector like those of ``memory`` from consecutive numbers."""
+        vector = memory.dtype.vector
+
+        def codegen(context, builder, signature, args):
+            index = [builder.add(args[2], args[2].type(lane)) for lane in range(vector.lanes)]
+            return _vector(builder, [builder.load(builder.gep(args[1], [i])) for i in index])
+
+        return vector(memory, numbers, start), codegen
+
+    @intrinsic
+    def scatter(typingctx, numbers, start, step, value):
+        """Write the lanes of a vector ``step`` apart."""
+
+        def codegen(context, builder, signature, args):
+            index = context.cast(builder, args[1], start, types.int64)
+            distance = context.cast(builder, args[2], step, types.int64)
+            for element in _elements(builder, args[3]):
+                builder.store(element, builder.gep(args[0], [index]))
+                index = builder.add(index, distance)
+            return context.get_dummy_value()
+
+        return types.void(numbers, start, step, value), codegen
+
+    @intrinsic
+    def shared(typingctx, memory, rows):
+        """Memory that a block shares: a literal number of rows, each of a number for every thread and lane."""
+        vector = memory.dtype.vector if isinstance(memory.dtype, Packed) else Vector(memory.dtype, 1)
+        if not isinstance(rows, types.IntegerLiteral):
+            return None
+
+        def codegen(context, builder, signature, args):
+            element = context.get_value_type(vector.dtype)
+            array = ir.ArrayType(element, rows.literal_value * THREADS * vector.lanes)
+            name = builder.module.get_unique_name("shared")
+            block = ir.GlobalVariable(builder.module, array, name, addrspace=SHARED)
+            block.linkage, block.initializer, block.align = "internal", ir.Constant(array, ir.Undefined), BYTES
+            return builder.addrspacecast(builder.gep(block, [ir.Constant(INT32, 0)] * 2), element.as_pointer())
+
+        return types.CPointer(vector.dtype)(memory, rows), codegen

@@ -1,0 +1,94 @@
+"""The CUDA kernels in the simulator, on small arrays that still take several blocks, against the specification."""
+
+import sys
+
+import numpy as np
+import pytest
+from cases import CASES, EPILOGUES, Case, operands
+from test_backends import run, scales
+from tolerance import check, tolerance
+
+import numbabn as nbn
+from numbabn.backends.cuda import launch as launching
+from numbabn.backends.cuda import planes
+from numbabn.backends.cuda.simd import load, store
+
+SMALL = [case for case in CASES if np.prod(case.shape) <= 260]
+SMALL += [Case("NC-12", (31, 12)), Case("NHWC-8", (3, 2, 3, 8), axis=-1), Case("NCHW-8", (9, 2, 2, 4))]
+SMALL += [Case("NC-8", (9, 8)), Case("NC-65", (5, 65)), Case("NCHW-32", (4, 2, 4, 8)), Case("NCL-5", (3, 4, 5))]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_threads():
+    """Let the simulator's threads take turns more often than every 5 ms, as much as all of them have to do."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_small_cases_meet_both_families_and_widths_and_several_blocks():
+    met = {"planes": set(), "rows": set()}
+    for case in SMALL:
+        outer, channels = int(np.prod(case.shape[: case.axis])), case.channels
+        inner = int(np.prod(case.shape)) // (outer * channels)
+        launch = launching.launch_for((outer, channels, inner), "float32", aligned=True)
+        met["planes" if launch.family is planes else "rows"].add((launch.lanes > 1, launch.count > 1))
+    assert met["planes"] == met["rows"] == {(False, False), (False, True), (True, False), (True, True)}
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize(("activation", "with_residual"), EPILOGUES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
+def test_matches_specification(case, dtype, activation, with_residual, training):
+    given = operands(case)
+    form = {"training": training, "activation": activation, "with_residual": with_residual}
+    limit = tolerance(dtype, case.count)
+    before = run(case, given, backend="reference", **{**form, "activation": None})
+    at_kink = np.abs(before["y"]) <= limit * scales(case, given, before, training)["y"]
+    given.dy[at_kink] = 0.0
+    expected = run(case, given, backend="reference", **form)
+    actual = run(case, given.astype(dtype), backend="cuda", outputs=True, **form)
+    for name, scale in scales(case, given, expected, training).items():
+        if name != "dresidual" or with_residual:
+            check(name, actual[name], expected[name], scale, limit)
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (5, 3, 9), (3, 2, 8)])
+def test_a_distant_mean_takes_no_digits(shape):
+    x = (1e4 + 0.01 * np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
+    exact = nbn.batch_stats(x, backend="reference")
+    stats = nbn.batch_stats(x, backend="cuda")
+    np.testing.assert_allclose(stats.var, exact.var, rtol=1e-5)
+    y = nbn.batch_norm(x, training=True, eps=0.0, backend="cuda")
+    np.testing.assert_allclose(y, nbn.batch_norm(x, training=True, eps=0.0, backend="reference"), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (5, 3, 9)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_is_no_number_stays_in_its_channel(shape, value):
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    clean = nbn.batch_norm(x, training=True, backend="cuda")
+    x[2, 1] = value
+    y = nbn.batch_norm(x, training=True, backend="cuda")
+    assert np.isnan(y[:, 1]).all()
+    np.testing.assert_array_equal(np.delete(y, 1, axis=1), np.delete(clean, 1, axis=1))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_short_dtypes_are_rounded_to_nearest(dtype):
+    values = np.array([1.0, 1.001, -3.14159, 1e-3, 0.0, 65000.0, np.inf, np.nan], np.float32)
+    memory = np.zeros((1, 8), np.float16 if dtype == "float16" else np.uint16)
+    store(memory, 0, values)
+    loaded = load(memory, 0)
+    assert loaded.dtype == np.float32
+    np.testing.assert_allclose(loaded, values, rtol=2.0**-11 if dtype == "float16" else 2.0**-8)
+
+
+def test_empty_batch_and_arrays_that_fit_no_view():
+    assert nbn.batch_norm(np.zeros((0, 3, 2)), training=True, backend="cuda").shape == (0, 3, 2)
+    x = np.random.default_rng(0).standard_normal((4, 6, 5))[:, ::2]
+    expected = nbn.batch_norm(x, training=True, backend="reference")
+    np.testing.assert_allclose(nbn.batch_norm(x, training=True, backend="cuda"), expected, atol=1e-12)
