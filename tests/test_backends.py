@@ -53,25 +53,30 @@ def scales(case, given, expected, training):
     }
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
-@pytest.mark.parametrize(("activation", "with_residual"), EPILOGUES)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_matches_specification(case, dtype, activation, with_residual, training):
-    given = operands(case)
-    form = {"training": training, "activation": activation, "with_residual": with_residual}
+def check_against_specification(case, dtype, backend, **form):
+    """All results of a backend against the reference's, each in units of what it is made of."""
+    given, training = operands(case), form["training"]
     limit = tolerance(dtype, case.count)
     before = run(case, given, backend="reference", **{**form, "activation": None})
     at_kink = np.abs(before["y"]) <= limit * scales(case, given, before, training)["y"]
     given.dy[at_kink] = 0.0  # which side of ReLU's kink these are on is for rounding to say
     expected = run(case, given, backend="reference", **form)
-    actual = run(case, given.astype(dtype), backend="cpu", outputs=True, **form)
+    actual = run(case, given.astype(dtype), backend=backend, outputs=True, **form)
     for name, scale in scales(case, given, expected, training).items():
-        if name == "dresidual" and not with_residual:
+        if name == "dresidual" and not form["with_residual"]:
             assert actual[name] is None
             continue
         assert actual[name].dtype == (np.float64 if name in ("mean", "var") else dtype)
         check(name, actual[name], expected[name], scale, limit)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize(("activation", "with_residual"), EPILOGUES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_matches_specification(case, dtype, activation, with_residual, training):
+    form = {"training": training, "activation": activation, "with_residual": with_residual}
+    check_against_specification(case, dtype, "cpu", **form)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -114,8 +114,8 @@ def load(name: str):
     if name not in NAMES:
         source = "NUMBABN_BACKEND" if name is not None and name is ENVIRONMENT else "backend"
         raise ValueError(f"{source} is {name!r}; expected one of {', '.join(map(repr, NAMES))}")
-    if name == "cuda" and not _cuda_status().available:
-        raise RuntimeError(f"backend {name!r} cannot be used: {_cuda_status().reason}")
+    if name == "cuda" and not (status := _cuda_status()).available:
+        raise RuntimeError(f"backend {name!r} cannot be used: {status.reason}")
     _loaded[name] = importlib.import_module(MODULES[name])
     return _loaded[name]
 

@@ -34,10 +34,10 @@ import numpy as np
 
 from .. import reference
 from ..flags import ADDS, CLIPS, FILLS, FROM_X, FROM_Y, FROZEN, MEASURES, WRITES
-from ..host import MEAN, VAR, inference_table, training_table, unfilled_table
+from ..host import FEW, MEAN, VAR, inference_table, training_table, unfilled_table
 from . import planes, rows
 from .machine import second_level_cache
-from .policy import FEW, PLANES_FROM, STREAM_FROM
+from .policy import PLANES_FROM, STREAM_FROM
 
 NO_PARAMETERS = {dtype: (np.empty(0, dtype),) * 4 for dtype in map(np.dtype, (np.float32, np.float64))}
 """Empty arrays stand for None, for whose type kernels would be compiled once more."""

@@ -13,9 +13,8 @@ import numpy as np
 
 from ...jit import device, noinline, shared
 from .. import host
-from ..host import INVSTD, MEAN, REST, VAR
+from ..host import FEW, INVSTD, MEAN, REST, VAR
 from .memory import cast, vector_length
-from .policy import FEW
 
 exact_sum = shared(host.exact_sum)
 

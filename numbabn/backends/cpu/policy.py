@@ -53,8 +53,3 @@ COPY_SHARE = 0.5
 STREAM_FROM = 0.5
 """Share of all threads' second-level caches that an output must fill to be written past them. Two threads of 2 MB each:
 3.2 MB of normalised output took 0.144 ms streamed and 0.178 ms stored, 1 MB of plain copy 0.042 and 0.023 ms."""
-
-FEW = 4
-"""Most values per channel for which statistics are float64's, and the gradient in training is left to float64 NumPy: dx
-is then little but what two almost equal terms differ by. With 2 values per channel of deviation 10, variances from
-float32 sums left a median of 6 % of it wrong."""

@@ -8,11 +8,11 @@ and the second walk. What is where, in the order of a call::
     toolkit              the import of numba-cuda; memory on the device
     planes, rows         the kernels that walk over data
     moments              sums of threads and parts put together; statistics
-    constants            numbers for each channel
+    constants, epilogue  numbers for each channel; what is fused
     simd                 vectors: loads, stores, arithmetic
 
-NumPy arrays are carried to the device and back. Statistics and gradients of four values per channel or fewer, which
-nearly cancel, are left to the float64 reference, as by the CPU kernels.
+NumPy arrays are carried to the device and back. Training on very few values per channel, whose gradients nearly cancel,
+is left to the float64 reference.
 
 So far these kernels have run in the simulator and have been compiled for sm_80 and sm_90, and not been on a card.
 """
@@ -22,16 +22,10 @@ import numpy as np
 from ...checks import Settings
 from .. import reference
 from ..flags import ADDS, CLIPS, FILLS, FROM_X, FROM_Y, FROZEN, MEASURES, WRITES
-from ..host import MEAN, VAR, running_weights
+from ..host import FEW, MEAN, VAR, running_weights, unfilled_table
 from .launch import launch_for, run, settling_blocks
 from .moments import HAS_BETA, HAS_GAMMA, HAS_RUNNING, settle, settle_gradients
 from .toolkit import download, empty, upload
-
-ROWS = 6
-"""Rows of the table (see ``host``)."""
-
-FEW = 4
-"""Values per channel."""
 
 STATISTICS = Settings(training=True, momentum=0.0, eps=0.0, correction=0.0, relu=False)
 """For statistics alone."""
@@ -39,7 +33,7 @@ STATISTICS = Settings(training=True, momentum=0.0, eps=0.0, correction=0.0, relu
 
 def statistics(x):
     """Mean and biased variance of each channel."""
-    launch = launch_for(x.shape, x.dtype.name, aligned=True)
+    launch = launch_for(x.shape, x.dtype.name)
     table, _ = _settled(launch, upload(x), (None,) * 4, STATISTICS, MEASURES)
     return table[MEAN], table[VAR]
 
@@ -47,7 +41,8 @@ def statistics(x):
 def forward_training(x, y, parameters, residual, settings):
     """Normalise with the batch's own statistics; let them enter the running ones."""
     if x.shape[0] * x.shape[2] <= FEW:
-        return reference.forward_training(x, y, parameters, residual, settings)
+        with np.errstate(all="ignore"):  # as the kernels do
+            return reference.forward_training(x, y, parameters, residual, settings)
     return _forward(x, y, parameters, residual, settings, MEASURES | WRITES | FILLS)
 
 
@@ -59,8 +54,9 @@ def forward_inference(x, y, parameters, residual, settings):
 def backward(dy, context, dx, dresidual):
     """Gradients with respect to x, gamma, beta and the residual."""
     if context.training and dy.shape[0] * dy.shape[2] <= FEW:
-        return reference.backward(dy, context, dx, dresidual)
-    launch = launch_for(dy.shape, dy.dtype.name, aligned=True)
+        with np.errstate(all="ignore"):
+            return reference.backward(dy, context, dx, dresidual)
+    launch = launch_for(dy.shape, dy.dtype.name)
     family, sizes = launch.family, (*launch.sizes, launch.count)
     flags = 0 if context.training else FROZEN
     if context.relu:
@@ -79,13 +75,13 @@ def backward(dy, context, dx, dresidual):
     download(outputs[0], dx)
     if dresidual is not None:
         download(outputs[1], dresidual)
-    dbeta, dgamma = _on_host(gradients, (2, launch.channels))
+    dbeta, dgamma = download(gradients, np.empty((2, launch.channels)))
     return dgamma, dbeta
 
 
 def _forward(x, y, parameters, residual, settings, flags):
     """Both forward passes: the table on the host."""
-    launch = launch_for(x.shape, x.dtype.name, aligned=True)
+    launch = launch_for(x.shape, x.dtype.name)
     family, sizes = launch.family, (*launch.sizes, launch.count)
     flags |= (ADDS if residual is not None else 0) | (CLIPS if settings.relu else 0)
     device_x, device_y = upload(x), empty(x.size, x.dtype)
@@ -101,7 +97,8 @@ def _settled(launch, x, parameters, settings, flags):
     """The table, on the host and on the device; in training, running statistics are updated."""
     family, channels = launch.family, launch.channels
     parts = empty(3 * launch.count * channels, launch.real)
-    table = empty(ROWS * channels, launch.real)
+    on_host = unfilled_table(channels)
+    table = empty(on_host.size, launch.real)
     if flags & MEASURES:
         arguments = x, parts, table, *launch.sizes, launch.count
         run(launch, family.sum_parts, launch.blocks, "dnn" + family.SIZES + "i", *arguments)
@@ -115,11 +112,4 @@ def _settled(launch, x, parameters, settings, flags):
     if flags & MEASURES and flags & HAS_RUNNING and settings.momentum:
         for value, out in zip(given[2:], parameters[2:], strict=True):
             download(value, out)
-    return _on_host(table, (ROWS, channels)), table
-
-
-def _on_host(memory, shape):
-    """Numbers of each channel, as the other backends give them."""
-    numbers = np.empty(shape)
-    download(memory, numbers)
-    return numbers
+    return download(table, on_host), table

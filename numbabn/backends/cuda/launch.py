@@ -43,11 +43,11 @@ class Launch(NamedTuple):
         return np.dtype(np.float64 if self.dtype == "float64" else np.float32)
 
 
-def launch_for(shape, dtype, aligned):
-    """How canonical arrays of a shape are launched; ``aligned`` tells whether all begin at a multiple of 16 bytes."""
+def launch_for(shape, dtype):
+    """How canonical arrays of a shape are launched, each of which begins at a multiple of 16 bytes."""
     outer, channels, inner = shape
     lanes = 16 // (8 if dtype == "float64" else 4 if dtype == "float32" else 2)
-    if not aligned or (inner if inner > 1 else channels) % lanes:
+    if (inner if inner > 1 else channels) % lanes:
         lanes = 1
     if inner > 1:
         count = ceil_div(outer * inner // lanes, THREADS * VECTORS)
@@ -59,7 +59,7 @@ def launch_for(shape, dtype, aligned):
     return Launch(rows, dtype, lanes, (outer, vectors, width), count, ceil_div(vectors, width) * count, channels, outer)
 
 
-def run(launch, kernel, blocks, kinds, *values, stream=0):
+def run(launch, kernel, blocks, kinds, *values):
     """Launch a kernel.
 
     ``kinds`` has a letter for each argument: memory of data (d) or of numbers for each channel (n), an integer of 32 or
@@ -74,7 +74,7 @@ def run(launch, kernel, blocks, kinds, *values, stream=0):
     types_of = {"d": data, "n": types.CPointer(real), "i": types.int32, "l": types.int64, "f": real}
     values = [_address(value) if kind in "dn" else value for kind, value in zip(kinds, values, strict=True)]
     compiled = kernel.compile(tuple(types_of[kind] for kind in kinds))
-    compiled.launch(values, (blocks, 1, 1), (THREADS, 1, 1), stream, 0)
+    compiled.launch(values, (blocks, 1, 1), (THREADS, 1, 1))
 
 
 def _address(memory):

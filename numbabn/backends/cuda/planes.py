@@ -4,12 +4,13 @@
 second walk takes the parts in the opposite order, so as to meet in the L2 cache what the first has read last.
 """
 
-from ..flags import ADDS, CLIPS, FROM_X, FROM_Y, FROZEN
+from ..flags import FROM_Y, FROZEN
 from ..host import MEAN
 from .constants import affine, gradient
+from .epilogue import add_and_clip, let_through
 from .moments import add_block, merge_block
 from .policy import THREADS
-from .simd import cast, first, fma, lanes, load, relu, shared, splat, store, total, where_active
+from .simd import cast, first, fma, lanes, load, shared, splat, store, total
 from .toolkit import cuda, device, kernel
 
 SIZES = "lll"
@@ -33,7 +34,7 @@ def place(channel, channels, inner, index):
 
 @device
 def advance(offset, column, channels, inner):
-    """The same for the vector that is THREADS further. (No division: a 64-bit one takes a hundred instructions.)"""
+    """The same for the vector that is THREADS further. (No division: one of 64 bits is long.)"""
     offset += THREADS // inner * (channels * inner) + THREADS % inner
     column += THREADS % inner
     return (offset, column) if column < inner else (offset + (channels - 1) * inner, column - inner)
@@ -81,11 +82,7 @@ def normalize(x, residual, y, table, outer, channels, inner, count, flags):
     i, column = place(channel, channels, inner, begin + cuda.threadIdx.x)
     for _ in range(cuda.threadIdx.x, length, THREADS):
         v = fma(load(x, i) - m, p, r)
-        if flags & ADDS:
-            v = v + load(residual, i)
-        if flags & CLIPS:
-            v = relu(v)
-        store(y, i, v)
+        store(y, i, add_and_clip(v, residual, i, flags))
         i, column = advance(i, column, channels, inner)
 
 
@@ -102,11 +99,8 @@ def sum_gradient_parts(dy, x, y, parts, table, outer, channels, inner, count, fl
     s, q = splat(x, 0), splat(x, 0)
     i, column = place(channel, channels, inner, begin + thread)
     for _ in range(thread, length, THREADS):
-        d, g = load(x, i) - m, load(dy, i)
-        if flags & FROM_X:
-            g = where_active(g, fma(d, p, r))
-        if flags & FROM_Y:
-            g = where_active(g, load(y, i))
+        d = load(x, i) - m
+        g = let_through(load(dy, i), d, p, r, y, i, flags)
         s = s + g
         q = fma(g, d * h, q)
         i, column = advance(i, column, channels, inner)
@@ -131,11 +125,9 @@ def write_gradient(dy, x, y, dx, dresidual, table, gradients, outer, channels, i
     u, a, b = splat(x, u), splat(x, a), splat(x, b)
     i, column = place(channel, channels, inner, begin + cuda.threadIdx.x)
     for _ in range(cuda.threadIdx.x, length, THREADS):
-        d, g = load(x, i) - m, load(dy, i)
-        if flags & FROM_X:
-            g = where_active(g, fma(d, p, r))
+        d = load(x, i) - m
+        g = let_through(load(dy, i), d, p, r, y, i, flags)
         if flags & FROM_Y:
-            g = where_active(g, load(y, i))
             store(dresidual, i, g)
         store(dx, i, g * p if flags & FROZEN else fma(g - u, p, fma(d * h, b, a)))
         i, column = advance(i, column, channels, inner)

@@ -4,11 +4,12 @@ A block takes a part of the rows of a tile of channels: some of its threads side
 ones. The second walk takes the parts in the opposite order, so as to meet in the L2 cache what the first has read last.
 """
 
-from ..flags import ADDS, CLIPS, FROM_X, FROM_Y, FROZEN
+from ..flags import FROM_Y, FROZEN
 from ..host import BETA, GAMMA, INVSTD, MEAN, REST
+from .epilogue import add_and_clip, let_through
 from .moments import add_block, merge_block
 from .policy import THREADS
-from .simd import cast, fma, gather, lanes, load, relu, scatter, shared, splat, store, where_active
+from .simd import cast, fma, gather, lanes, load, scatter, shared, splat, store
 from .toolkit import cuda, device, kernel
 
 SIZES = "lii"
@@ -74,11 +75,7 @@ def normalize(x, residual, y, table, outer, channels, width, count, flags):
     for k in range(row, stop, THREADS // width):
         i = k * channels + vector
         v = fma(load(x, i) - m, p, r)
-        if flags & ADDS:
-            v = v + load(residual, i)
-        if flags & CLIPS:
-            v = relu(v)
-        store(y, i, v)
+        store(y, i, add_and_clip(v, residual, i, flags))
 
 
 @kernel
@@ -93,11 +90,8 @@ def sum_gradient_parts(dy, x, y, parts, table, outer, channels, width, count, fl
     s, q = splat(x, 0), splat(x, 0)
     for k in range(row, stop, THREADS // width):
         i = k * channels + vector
-        d, g = load(x, i) - m, load(dy, i)
-        if flags & FROM_X:
-            g = where_active(g, fma(d, p, r))
-        if flags & FROM_Y:
-            g = where_active(g, load(y, i))
+        d = load(x, i) - m
+        g = let_through(load(dy, i), d, p, r, y, i, flags)
         s = s + g
         q = fma(g, d * h, q)
     numbers = shared(x, 2)
@@ -125,10 +119,8 @@ def write_gradient(dy, x, y, dx, dresidual, table, gradients, outer, channels, w
     a = splat(x, 0) - gather(x, table, REST * channels * lanes(x) + start) * h * b
     for k in range(row, stop, THREADS // width):
         i = k * channels + vector
-        d, g = load(x, i) - m, load(dy, i)
-        if flags & FROM_X:
-            g = where_active(g, fma(d, p, r))
+        d = load(x, i) - m
+        g = let_through(load(dy, i), d, p, r, y, i, flags)
         if flags & FROM_Y:
-            g = where_active(g, load(y, i))
             store(dresidual, i, g)
         store(dx, i, g * p if flags & FROZEN else fma(g - u, p, fma(d * h, b, a)))

@@ -46,5 +46,6 @@ def upload(array):
 
 
 def download(memory, out):
-    """Copy what ``upload`` or ``empty`` gave to an array of the same size."""
+    """``out``, an array of the same size, with what ``upload`` or ``empty`` gave copied in."""
     out[...] = (memory if SIMULATED else memory.copy_to_host()).reshape(out.shape)
+    return out

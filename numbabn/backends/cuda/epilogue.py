@@ -1,0 +1,25 @@
+"""What is fused behind the affine map, ``relu(... + residual)``, and which gradients it lets through."""
+
+from ..flags import ADDS, CLIPS, FROM_X, FROM_Y
+from .simd import fma, load, relu, where_active
+from .toolkit import device
+
+
+@device
+def add_and_clip(value, residual, i, flags):
+    """The forward result at offset ``i``."""
+    if flags & ADDS:
+        value = value + load(residual, i)
+    if flags & CLIPS:
+        value = relu(value)
+    return value
+
+
+@device
+def let_through(gradient, centred, scale, offset, y, i, flags):
+    """The gradient where ReLU was open, else 0: seen from y, or from ``centred * scale + offset`` as forward had it."""
+    if flags & FROM_X:
+        return where_active(gradient, fma(centred, scale, offset))
+    if flags & FROM_Y:
+        return where_active(gradient, load(y, i))
+    return gradient
