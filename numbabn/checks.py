@@ -7,7 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .places import dtype_name, where
+
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+HALVES = ("float16", "bfloat16")
+"""Names of further dtypes of data, where a backend takes them; parameters and statistics are then float32."""
 
 
 class Settings(NamedTuple):
@@ -102,54 +106,71 @@ def _apart(*arrays):
     return True
 
 
-def gradient_outputs(out, dy, context, x):
-    """``out`` as a checked pair of arrays or Nones."""
+def gradient_pair(out, context):
+    """``out`` as a pair, for dx and dresidual, of what was given for each."""
     pair = out if isinstance(out, tuple) else (out, None)
     if len(pair) != 2:
         raise ValueError(f"out has {len(pair)} arrays; expected one, or a pair (dx, dresidual)")
     if pair[1] is not None and not context.has_residual:
         raise ValueError("out has an array for dresidual, but the forward call had no residual")
-    names = "out for dx", "out for dresidual"
-    outputs = [(name, value) for name, value in zip(names, pair, strict=True) if value is not None]
+    return pair
+
+
+GRADIENTS = "out for dx", "out for dresidual"
+
+
+def gradient_outputs(pair, dy, x, y):
+    """Such a pair, once it is found fit to be written while the three others are read."""
+    outputs = [(name, value) for name, value in zip(GRADIENTS, pair, strict=True) if value is not None]
     for name, value in outputs:
         output(name, value, "x", x)
-    if not outputs or _apart(x, context.y, dy, *pair):
+    if not outputs or _apart(x, y, dy, *pair):
         return pair
     for name, value in outputs:
         no_overlap(name, value, "dy", dy, unless_same=True)
         no_overlap(name, value, "x", x, unless_same=False)
-        if context.y is not None:
-            no_overlap(name, value, "the forward result", context.y, unless_same=False)
+        if y is not None:
+            no_overlap(name, value, "the forward result", y, unless_same=False)
     if pair[0] is not None and pair[1] is not None:
         no_overlap("out for dx", pair[0], "out for dresidual", pair[1], unless_same=False)
     return pair
 
 
-def data_array(name: str, value) -> np.ndarray:
-    """``value`` as a NumPy array of float32 or float64, without a copy where it is one."""
-    original = value
-    if type(value) is not np.ndarray:
-        if isinstance(value, np.ma.MaskedArray):
-            raise TypeError(f"{name} is a masked array; expected a plain one (the mask would be ignored)")
-        try:
-            value = np.asarray(value)
-        except ValueError as error:
-            raise TypeError(f"{name} cannot be made an array: {error}") from None
-    if value.dtype not in FLOATS:
-        if not isinstance(original, np.ndarray) and value.dtype.kind not in "biufc":
-            raise TypeError(f"{name} is {type(original).__name__}; expected an array of float32 or float64")
-        order = "" if value.dtype.isnative else " in native byte order"
-        raise TypeError(f"{name} has dtype {value.dtype}; expected float32 or float64{order}")
-    return value
+def data_array(name: str, value, *, halves=False) -> np.ndarray:
+    """``value`` as a NumPy array of floats (with ``halves``, of short ones too), without a copy where it is one."""
+    array = as_array(name, value)
+    dtype = array.dtype
+    if dtype in FLOATS or (halves and dtype.isnative and dtype_name(dtype) in HALVES):
+        return array
+    expected = f"{', '.join(HALVES)}, float32 or float64" if halves else "float32 or float64"
+    if not isinstance(value, np.ndarray) and dtype.kind not in "biufc":
+        raise TypeError(f"{name} is {type(value).__name__}; expected an array of {expected}")
+    order = "" if dtype.isnative else " in native byte order"
+    raise TypeError(f"{name} has dtype {dtype}; expected {expected}{order}")
+
+
+def as_array(name: str, value) -> np.ndarray:
+    """``value`` as a NumPy array of whatever it is made of."""
+    if type(value) is np.ndarray:
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; expected a plain one (the mask would be ignored)")
+    if where(value) == "cuda":
+        raise TypeError(f"{name} lives on a CUDA device, but x does not; expected both in one place")
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise TypeError(f"{name} cannot be made an array: {error}") from None
 
 
 def like(name: str, value, reference_name: str, reference: np.ndarray) -> np.ndarray:
     """``value`` as an array of the reference's shape and dtype."""
-    value = data_array(name, value)
+    value = as_array(name, value)
     if value.shape != reference.shape:
         raise ValueError(f"{name} has shape {value.shape}; expected {reference_name}'s, {reference.shape}")
     if value.dtype != reference.dtype:
-        raise TypeError(f"{name} has dtype {value.dtype}; expected {reference_name}'s, {reference.dtype}")
+        expected = f"{reference_name}'s, {dtype_name(reference.dtype)}"
+        raise TypeError(f"{name} has dtype {dtype_name(value.dtype)}; expected {expected}")
     return value
 
 

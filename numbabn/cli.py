@@ -15,7 +15,7 @@ from time import perf_counter
 import numbabn
 
 from .backends import ENVIRONMENT, NAMES, load
-from .bench.command import DTYPES, MEMORY, bench
+from .bench.command import CUDA_DTYPES, DEVICES, DTYPES, MEMORY, bench
 from .bench.command import Options as BenchOptions
 from .errors import UsageError
 from .training import CheckpointError
@@ -116,11 +116,12 @@ def _add_bench_options(add):
     count = _number(int, lambda value: value >= 1, "a whole number from 1")
     seconds = _number(float, lambda value: 0 < value < math.inf, "a number above 0")
     shapes = "resnet50, 1d, tiny, or sizes written channels-first such as 32x64x56x56 or 64x4096"
+    add("--device", choices=DEVICES, help=f"where the arrays are (default {default.device})")
     add("--shapes", metavar="LIST", help=f"{shapes} (default {default.shapes})")
     add("--layout", metavar="LIST", help=f"how 4-D arrays lie in memory (default {default.layout})")
     add("--what", metavar="LIST", help=f"passes (default {default.what})")
     add("--fused", metavar="LIST", help=f"of none,relu,residual+relu: what follows (default {default.fused})")
-    add("--dtype", choices=DTYPES, help=f"of all arrays (default {default.dtype})")
+    add("--dtype", choices=CUDA_DTYPES, help=f"of the data (default {default.dtype}; the short ones on cuda)")
     add("--memory", choices=MEMORY, help="whether results go to memory that was used before (default reused)")
     add("--threads", type=count, metavar="N", help="threads and CPUs for each system (default: all there are)")
     add("--seconds", type=seconds, metavar="S", help=f"timed for each system and cell (default {default.seconds:g})")

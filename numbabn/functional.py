@@ -5,6 +5,7 @@ import numpy as np
 from . import checks, layout
 from .backends import pick
 from .backends.host import unfilled_table
+from .places import where
 from .results import Context, Gradients, Statistics
 
 
@@ -207,10 +208,12 @@ def batch_norm_backward(dy, context, *, out=None):
     """
     if not isinstance(context, Context):
         raise TypeError(f"context is {type(context).__name__}; expected the Context of a batch_norm_forward call")
+    if not isinstance(context.x, np.ndarray):
+        return context.backend.backward(dy, context, out)
     view = context.view
     x = view.back(context.x)
     dy = checks.like("dy", dy, "x", x)
-    dx_out, dresidual_out = checks.gradient_outputs(out, dy, context, x)
+    dx_out, dresidual_out = checks.gradient_outputs(checks.gradient_pair(out, context), dy, x, context.y)
 
     dx = _canonical_result(dx_out, view, x.dtype)
     masked = context.has_residual and context.relu
@@ -261,8 +264,11 @@ def batch_stats(x, *, axis=1, backend=None):
     >>> nbn.batch_stats(np.array([[1.0, 10.0], [3.0, 30.0]]))
     Statistics(mean=array([ 2., 20.]), var=array([  1., 100.]), count=2)
     """
-    module = pick(x, backend)
-    x = checks.data_array("x", x)
+    place = where(x)
+    module = pick(place, backend)
+    if place == "cuda":
+        return module.statistics(x, axis)
+    x = checks.data_array("x", x, halves=module.HALVES)
     view = layout.view(x, checks.channel_axis(axis, x.ndim))
     outer, channels, inner = view.canonical
     if x.size == 0:
@@ -272,8 +278,11 @@ def batch_stats(x, *, axis=1, backend=None):
 
 def _forward(x, parameters, residual, out, settings, axis, backend, *, keep):
     """Both forward functions; with ``keep`` the result's context is made, and ``x`` must outlive the call."""
-    module = pick(x, backend)
-    x = checks.data_array("x", x)
+    place = where(x)
+    module = pick(place, backend)
+    if place == "cuda":
+        return module.forward(x, parameters, residual, out, settings, axis, keep=keep)
+    x = checks.data_array("x", x, halves=module.HALVES)
     view = layout.view(x, checks.channel_axis(axis, x.ndim))
     parameters = checks.parameters(parameters, view.canonical, settings)
     residual = checks.outputs_apart(x, residual, out, parameters, settings, keep)

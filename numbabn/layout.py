@@ -73,6 +73,15 @@ def view(x: np.ndarray, axis: int) -> View:
     return View(shape, order, (prod(sizes[:place]), shape[axis], prod(sizes[place + 1 :])))
 
 
+def strides_of(shape, order, itemsize):
+    """Bytes from an element to the next on each axis, of a new array whose axes are in this order in memory."""
+    strides, step = [0] * len(shape), itemsize
+    for axis in reversed(order):
+        strides[axis] = step
+        step *= max(1, shape[axis])
+    return tuple(strides)
+
+
 @functools.lru_cache(maxsize=1024)
 def _as_it_lies(shape, axis):
     return View(shape, None, (prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])))

@@ -14,13 +14,14 @@ class Context:
     """What a forward call leaves for its backward: arrays by reference, and a small table of per-channel values.
 
     The arrays must hold what they held in the forward call; parameters and running statistics may change. One context
-    serves any number of backward calls.
+    serves any number of backward calls. Of arrays on a device, all that is here is on the device and of their library,
+    and the statistics are float32 unless data is float64.
     """
 
     x: np.ndarray
-    """Input, canonical view ``(outer, channels, inner)``."""
+    """Input, canonical view ``(outer, channels, inner)``; on a device, as it was given (or a copy of such a shape)."""
     y: np.ndarray | None
-    """Output, canonical view; kept only where ReLU follows a residual, to see which elements passed."""
+    """Output, alike; kept only where ReLU follows a residual, to see which elements passed."""
     table: np.ndarray
     """``(6, channels)``, float64: gamma, beta, mean and what rounding it lost, var, invstd."""
     training: bool
@@ -35,7 +36,8 @@ class Context:
         """In a line, without the arrays."""
         fused = " + residual" * self.has_residual + " + relu" * self.relu
         statistics = "the batch's" if self.training else "running"
-        return f"Context({self.view.shape} {self.x.dtype}{fused}, {statistics} statistics)"
+        dtype = getattr(self.x, "dtype", type(self.x).__name__)
+        return f"Context({self.view.shape} {dtype}{fused}, {statistics} statistics)"
 
     @property
     def mean(self) -> np.ndarray:

@@ -29,7 +29,8 @@ class Case:
             return values.copy(order=self.memory)
         if self.memory == "channels_last":
             return np.moveaxis(np.moveaxis(values, self.axis, -1).copy(order="C"), -1, self.axis)
-        padded = np.full((values.shape[0], *(2 * n + 1 for n in values.shape[1:])), np.nan, values.dtype)
+        shape = values.shape[0], *(2 * n + 1 for n in values.shape[1:])
+        padded = np.full(shape, np.nan if values.dtype.kind == "f" else 0x7FFF, values.dtype)
         window = padded[(slice(None), *(slice(1, None, 2) for _ in values.shape[1:]))]
         window[...] = values
         return window
@@ -98,6 +99,14 @@ class Operands:
         """Copies in another dtype."""
         return Operands(**{name: value.astype(dtype) for name, value in vars(self).items()})
 
+    def rounded(self, dtype):
+        """Float64 copies in which data holds values of a dtype, such as "bfloat16", and parameters those of float32."""
+        copies = self.astype("float64")
+        if dtype in ("float16", "bfloat16"):
+            for name in ("x", "residual", "dy"):
+                setattr(copies, name, rounded(getattr(copies, name), dtype))
+        return copies
+
 
 def operands(case, seed=0, mean=3.0, std=2.0):
     """Random operands whose values float32 holds exactly, so that every dtype is given the same problem."""
@@ -118,3 +127,22 @@ def operands(case, seed=0, mean=3.0, std=2.0):
         residual=like_x(0.0, 1.0),
         dy=like_x(0.1, 1.0),
     )
+
+
+def rounded(values, dtype):
+    """Float64 values rounded to those of float16, or cut to those of bfloat16."""
+    return decoded(encoded(values, dtype))
+
+
+def encoded(values, dtype):
+    """Values as an array of a dtype; those of bfloat16, which NumPy does not have, by their bits."""
+    if dtype == "bfloat16":
+        return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    return values.astype(dtype)
+
+
+def decoded(array):
+    """The inverse, as float64."""
+    if array.dtype == np.uint16:
+        return (array.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return array.astype(np.float64)

@@ -2,31 +2,56 @@
 
 import numpy as np
 import pytest
-from cases import CASES, EPILOGUES, operands
-from tolerance import check, tolerance
+from cases import CASES, EPILOGUES, encoded, operands
+from tolerance import ROUNDING, check, tolerance
 
 import numbabn as nbn
 
 
-def run(case, given, *, training, activation, with_residual, backend, outputs=False):
+class Host:
+    """NumPy arrays as they are: what a backend is tested with, unless it takes arrays of another kind."""
+
+    def send(self, array, dtype):
+        """An array like one of NumPy's, that lies in memory as it does. (It holds bfloat16 by its bits.)"""
+        return array
+
+    def fetch(self, array):
+        """A NumPy array of its values."""
+        return array
+
+
+def parameter_dtype(dtype):
+    """That of gamma, beta and statistics beside data of a dtype."""
+    return "float32" if dtype in ROUNDING else dtype
+
+
+def run(case, given, dtype, *, training, activation, with_residual, backend=None, outputs=False, kind=Host):
     """Forward and backward; results by name."""
-    x, dy = case.place(given.x), case.place(given.dy)
-    running_mean, running_var = given.running_mean.copy(), given.running_var.copy()
-    residual = case.place(given.residual) if with_residual else None
-    poisoned = [case.place(np.full(case.shape, np.nan, x.dtype)) for _ in range(3)] if outputs else [None] * 3
+    kind = kind()
+
+    def data(values):
+        return kind.send(case.place(encoded(values, dtype)), dtype)
+
+    gamma, beta, running_mean, running_var = (
+        kind.send(values.astype(parameter_dtype(dtype)), parameter_dtype(dtype))
+        for values in (given.gamma, given.beta, given.running_mean, given.running_var)
+    )
+    residual = data(given.residual) if with_residual else None
+    poisoned = [data(np.full(case.shape, np.nan)) for _ in range(3)] if outputs else [None] * 3
     y, context = nbn.batch_norm_forward(
-        x, given.gamma, given.beta, running_mean, running_var,
+        data(given.x), gamma, beta, running_mean, running_var,
         training=training, axis=case.axis, activation=activation, residual=residual, out=poisoned[0], backend=backend,
     )  # fmt: skip
     gradient_outputs = tuple(poisoned[1:]) if with_residual else poisoned[1]
-    grads = nbn.batch_norm_backward(dy, context, out=gradient_outputs)
+    grads = nbn.batch_norm_backward(data(given.dy), context, out=gradient_outputs)
     if outputs:
         assert y is poisoned[0]
         assert grads.dx is poisoned[1]
-    return {
+    results = {
         "y": y, "running_mean": running_mean, "running_var": running_var, "mean": context.mean, "var": context.var,
         **grads._asdict(),
     }  # fmt: skip
+    return {name: None if value is None else kind.fetch(value) for name, value in results.items()}
 
 
 def scales(case, given, expected, training):
@@ -53,21 +78,27 @@ def scales(case, given, expected, training):
     }
 
 
-def check_against_specification(case, dtype, backend, **form):
+def check_against_specification(case, dtype, backend=None, kind=Host, **form):
     """All results of a backend against the reference's, each in units of what it is made of."""
-    given, training = operands(case), form["training"]
-    limit = tolerance(dtype, case.count)
-    before = run(case, given, backend="reference", **{**form, "activation": None})
-    at_kink = np.abs(before["y"]) <= limit * scales(case, given, before, training)["y"]
+    given, training = operands(case).rounded(dtype), form["training"]
+    limit, rounding = tolerance(dtype, case.count), ROUNDING.get(dtype, 0.0)
+    before = run(case, given, "float64", backend="reference", **{**form, "activation": None})
+    at_kink = np.abs(before["y"]) <= (limit + rounding) * scales(case, given, before, training)["y"]
     given.dy[at_kink] = 0.0  # which side of ReLU's kink these are on is for rounding to say
-    expected = run(case, given, backend="reference", **form)
-    actual = run(case, given.astype(dtype), backend=backend, outputs=True, **form)
+    expected = run(case, given, "float64", backend="reference", **form)
+    actual = run(case, given, dtype, backend=backend, outputs=True, kind=kind, **form)
     for name, scale in scales(case, given, expected, training).items():
         if name == "dresidual" and not form["with_residual"]:
             assert actual[name] is None
             continue
-        assert actual[name].dtype == (np.float64 if name in ("mean", "var") else dtype)
-        check(name, actual[name], expected[name], scale, limit)
+        allowed = limit * np.broadcast_to(scale, expected[name].shape)
+        if name in ("y", "dx", "dresidual"):
+            allowed = allowed + rounding * (np.abs(expected[name]) + allowed)
+        if kind is Host:
+            parameter = name.startswith(("running", "dgamma", "dbeta"))
+            expected_dtype = np.float64 if name in ("mean", "var") else parameter_dtype(dtype) if parameter else dtype
+            assert actual[name].dtype == expected_dtype
+        check(name, actual[name], expected[name], allowed, 1.0)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
@@ -83,7 +114,7 @@ def test_matches_specification(case, dtype, activation, with_residual, training)
 def test_gradient_is_orthogonal_to_what_normalisation_removes(case):
     """dx has no component along 1 and along xhat: adding a constant to x, or scaling it, changes nothing."""
     given = operands(case)
-    results = run(case, given, training=True, activation=None, with_residual=False, backend="cpu")
+    results = run(case, given, "float64", training=True, activation=None, with_residual=False, backend="cpu")
     dx, x = (np.moveaxis(a, case.axis, 0).reshape(case.channels, -1) for a in (results["dx"], given.x))
     xhat = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
     size = np.abs(given.gamma) / np.sqrt(x.var(1) + 1e-5) * np.abs(given.dy).max() * case.count

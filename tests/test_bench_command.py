@@ -107,7 +107,7 @@ def test_ctrl_c_prints_and_keeps_what_there_is(capsys, monkeypatch, tmp_path):
         (["--layout", "NCWH"], "--layout: 'NCWH' is unknown; expected NCHW, NHWC"),
         (["--what", "forward,training"], "--what: 'training' is unknown; expected forward, backward, inference"),
         (["--fused", "add"], "--fused: 'add' is unknown; expected none, relu, residual+relu"),
-        (["--dtype", "float16"], "--dtype: invalid choice: 'float16'"),
+        (["--dtype", "int8"], "--dtype: invalid choice: 'int8'"),
         (["--threads", "100000"], "--threads: 100000 threads are asked for; this process may use"),
         (["--threads", "0"], "--threads: '0' is not a whole number from 1"),
         (["--seconds", "1", "--repeats", "3"], "--seconds and --repeats exclude each other"),

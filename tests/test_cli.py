@@ -221,7 +221,7 @@ def test_the_backend_is_used(monkeypatch, name):
     picked = []
 
     def watched(*args, **options):
-        picked.append(pick(np.zeros(1)).__name__)
+        picked.append(pick("cpu").__name__)
         return fit(*args, **options)
 
     fit, pick = recipe.fit, sys.modules["numbabn.backends"].pick
@@ -302,7 +302,9 @@ def test_a_missing_package_is_one_line_and_exit_code_1(capsys, monkeypatch, modu
 
 
 def test_a_backend_that_cannot_be_used_is_one_line_and_exit_code_1(capsys, here, monkeypatch):
-    monkeypatch.setattr(sys.modules["numbabn.backends"], "MODULES", {})
+    backends = sys.modules["numbabn.backends"]
+    monkeypatch.setattr(backends, "_loaded", {})
+    monkeypatch.setattr(backends, "_cuda_status", lambda: backends.BackendStatus(False, "no device"))
     assert main([*TRAIN, "--backend", "cuda"]) == 1
     shown = capsys.readouterr().err
     assert shown.startswith("numbabn: error: backend 'cuda' cannot be used")

@@ -6,13 +6,17 @@ LONGEST_RUN = 4096
 """Values that a kernel adds up in the data's own dtype before it goes on in float64."""
 
 
+ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+"""Relative error of storing a number in a short dtype, which is computed with in float32."""
+
+
 def tolerance(dtype, count):
     """Allowed error, in units of what a result is made of, for statistics over ``count`` values.
 
     A few roundings in the data's dtype, and the random walk of those in a run's sum, which grows as its root:
     3e-5 for long float32 runs, 6e-14 for float64.
     """
-    return 4 * np.finfo(dtype).eps * np.sqrt(16 + min(count, LONGEST_RUN))
+    return 4 * np.finfo("float32" if dtype in ROUNDING else dtype).eps * np.sqrt(16 + min(count, LONGEST_RUN))
 
 
 def check(name, actual, expected, scale, limit):

@@ -1,6 +1,7 @@
 """Which code runs a call: ``pick`` chooses by where the array lives, by ``backend=``, or by what is set around it.
 
-A backend is a module of four functions, imported when it is first picked (see ``host.py`` for their signatures).
+A backend is a module of four functions, imported when it is first picked (see ``host.py`` for their signatures). Arrays
+on a CUDA device go to ``cuda/on_device.py`` instead, which returns arrays of the caller's own library.
 """
 
 import contextlib
@@ -11,11 +12,8 @@ import importlib.util
 import os
 from typing import NamedTuple
 
-import numpy as np
-
-MODULES = {name: f"numbabn.backends.{name}" for name in ("reference", "cpu", "cuda")}
 NAMES = ("cpu", "cuda", "reference")
-CUDA_DLPACK_DEVICES = (2, 13)  # kDLCUDA and kDLCUDAManaged in dlpack.h
+ON_DEVICE = "cuda.on_device"
 
 ENVIRONMENT = os.environ.get("NUMBABN_BACKEND") or None
 _chosen = contextvars.ContextVar("numbabn_backend", default=ENVIRONMENT)
@@ -83,27 +81,14 @@ def use_backend(name: str):
         _chosen.reset(token)
 
 
-def pick(x, name: str | None = None):
-    """The module that handles ``x``: the one named, else the one set by context or environment, else by place."""
-    place = where(x)
+def pick(place: str, name: str | None = None):
+    """The module for arrays in a place (see ``places``): the one named, or set around the call, or the place's."""
     name = name if name is not None else _chosen.get() or place
-    if place == "cuda" and name != "cuda":
-        raise ValueError(f"backend is {name!r}, but x lives on a CUDA device: copy it to the host first")
     if place == "cuda":
-        load(name)
-        raise TypeError("x lives on a CUDA device, where this version cannot use it: copy it to the host first")
+        if name != "cuda":
+            raise ValueError(f"backend is {name!r}, but x lives on a CUDA device: copy it to the host first")
+        name = ON_DEVICE
     return _loaded[name] if isinstance(name, str) and name in _loaded else load(name)
-
-
-def where(x) -> str:
-    """``"cuda"`` for an array on a CUDA device, else ``"cpu"``, told without importing the array's library."""
-    if isinstance(x, np.ndarray):
-        return "cpu"
-    if hasattr(x, "__cuda_array_interface__"):
-        return "cuda"
-    if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] in CUDA_DLPACK_DEVICES:
-        return "cuda"
-    return "cpu"
 
 
 _loaded = {}
@@ -111,12 +96,12 @@ _loaded = {}
 
 def load(name: str):
     """Import a backend by name."""
-    if name not in NAMES:
+    if name not in (*NAMES, ON_DEVICE):
         source = "NUMBABN_BACKEND" if name is not None and name is ENVIRONMENT else "backend"
         raise ValueError(f"{source} is {name!r}; expected one of {', '.join(map(repr, NAMES))}")
-    if name == "cuda" and not (status := _cuda_status()).available:
-        raise RuntimeError(f"backend {name!r} cannot be used: {status.reason}")
-    _loaded[name] = importlib.import_module(MODULES[name])
+    if name.startswith("cuda") and not (status := _cuda_status()).available:
+        raise RuntimeError(f"backend 'cuda' cannot be used: {status.reason}")
+    _loaded[name] = importlib.import_module(f"numbabn.backends.{name}")
     return _loaded[name]
 
 
@@ -133,4 +118,4 @@ def _cuda_status() -> BackendStatus:
     count = ctypes.c_int(0)
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
         return BackendStatus(False, "no device: the CUDA driver finds none")
-    return BackendStatus(True, "numba-cuda kernels; NumPy arrays are carried to the device and back")
+    return BackendStatus(True, "numba-cuda kernels for arrays on the device; NumPy arrays are carried there and back")

@@ -19,6 +19,9 @@ from .host import (
     unfilled_table,
 )
 
+HALVES = True
+"""Whether data may be float16 or bfloat16."""
+
 
 def statistics(x):
     """Mean and biased variance of each channel."""

@@ -7,15 +7,19 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
+from .. import __version__
+from ..backends import load
 from ..errors import UsageError
 from ..extras import need
 from ..files import replacing
-from . import figure, machine, shapes, table
+from . import cuda, figure, machine, shapes, table
 from .measure import FUSED, WHATS, Effort, cells, measure
 from .systems import Setting, start, usable_cpus
 
 FORMAT = 1
 DTYPES = ("float32", "float64")
+CUDA_DTYPES = ("float32", "float64", "float16", "bfloat16")
+DEVICES = ("cpu", "cuda")
 MEMORY = ("reused", "fresh")
 
 NOISY = 0.01
@@ -26,6 +30,7 @@ NOISY = 0.01
 class Options:
     """What to measure, and how; lists are parted by commas."""
 
+    device: str = "cpu"
     shapes: str = "resnet50,1d"
     layout: str = "NCHW,NHWC"
     what: str = "forward,backward,inference"
@@ -84,6 +89,10 @@ def bench(arguments) -> bool:
 def _measure(options, path, progress):
     """The report, and whether Ctrl-C ended it early; the file ``path``, if any, grows with it."""
     todo = _cells(options)
+    if options.device == "cuda":
+        return _measure_card(options, todo, path, progress)
+    if options.dtype not in DTYPES:
+        raise UsageError(f"--dtype {options.dtype} needs --device cuda")
     setting = Setting(_threads(options.threads), _python(options.python), options.memory == "reused")
     effort = Effort(None, options.repeats) if options.repeats else Effort(options.seconds)
     tqdm = need("tqdm", "bench").tqdm
@@ -109,6 +118,38 @@ def _measure(options, path, progress):
                     _save(path, report)
             except KeyboardInterrupt:
                 return report, True
+    return report, False
+
+
+def _measure_card(options, todo, path, progress):
+    """The same for arrays on a card, all systems in this process."""
+    for name in ("memory", "threads", "python"):
+        if getattr(options, name) != getattr(Options, name):
+            raise UsageError(f"--{name} is for --device cpu")
+    load("cuda")
+    arrays = cuda.library()
+    peers = arrays.peers()
+    effort = Effort(None, options.repeats) if options.repeats else Effort(options.seconds)
+    report = {
+        "format": FORMAT,
+        "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
+        "machine": cuda.describe(arrays),
+        "setting": asdict(options),
+        "systems": {"numbabn": {"version": __version__}, **{name: {"version": arrays.library} for name in peers}},
+        "stolen": 0.0,
+        "cells": [],
+    }
+    systems = {"numbabn": cuda.Numbabn(), **peers}
+    print(table.heading(report), flush=True)
+    bar = need("tqdm", "bench").tqdm(total=len(todo), unit="cell") if progress else None
+    for cell in todo:
+        try:
+            report["cells"].append(cuda.measure(cell, arrays, systems, options.dtype, effort))
+        except KeyboardInterrupt:
+            return report, True
+        _save(path, report)
+        if bar:
+            bar.update()
     return report, False
 
 

@@ -9,6 +9,8 @@ STYLES = {
     "PyTorch": ("#D55E00", "s"),
     "TensorFlow": ("#E69F00", "D"),
     "JAX": ("#009E73", "^"),
+    "cuDNN": ("#009E73", "^"),
+    "compiled": ("#E69F00", "D"),
 }
 """Colours that are told apart with any colour vision (Okabe and Ito), and markers for print."""
 
@@ -54,12 +56,10 @@ def save(path, report: dict) -> None:
         axes.tick_params(labelbottom=True)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    setting = report["setting"]
-    figure.suptitle(
-        f"Batch norm in % of the speed of a copy\n{report['machine']['cpu']}, {setting['threads']} threads,"
-        f" {setting['dtype']}, {report['date']}",
-        fontsize=10,
-    )
+    machine, setting = report["machine"], report["setting"]
+    place = machine["card"] if "card" in machine else f"{machine['cpu']}, {setting['threads']} threads"
+    title_line = f"{place}, {setting['dtype']}, {report['date']}"
+    figure.suptitle(f"Batch norm in % of the speed of a copy\n{title_line}", fontsize=10)
     save_png(figure, path)
 
 

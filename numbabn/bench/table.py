@@ -13,6 +13,8 @@ NOTHING = "-"
 def heading(report: dict) -> str:
     """What was measured, where and when, a line for each; absent systems get one each."""
     machine, setting, systems = (report[name] for name in ("machine", "setting", "systems"))
+    if "card" in machine:
+        return _card(report)
     caches = "".join(f", {name} {size}" for name, size in machine["caches"].items())
     versions = ", ".join(f"{name} {found['version']}" for name, found in systems.items() if "version" in found)
     own = systems[NUMBABN.name]
@@ -23,6 +25,18 @@ def heading(report: dict) -> str:
         f"{setting['dtype']}, {setting['memory']} memory for results; ms: median ± half the interquartile range in %",
     ]
     return "\n".join(lines + [f"{name}: {found['absent']}" for name, found in systems.items() if "absent" in found])
+
+
+def _card(report):
+    """The heading of a report from a graphics card."""
+    machine, setting = report["machine"], report["setting"]
+    lines = [
+        f"{machine['card']}, {machine['multiprocessors']} multiprocessors, L2 {machine['caches']['L2']}",
+        f"driver {machine['driver']}, {report['date']}",
+        ", ".join(machine["versions"]),
+        f"{setting['dtype']}; ms between CUDA events: median ± half the interquartile range in %",
+    ]
+    return "\n".join(lines)
 
 
 def groups(report: dict) -> dict[tuple[str, str, str], list[dict]]:

@@ -6,8 +6,6 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from ..backends import pick
 from ..errors import UsageError
 from ..extras import need
@@ -116,7 +114,7 @@ def _options(arguments, saved):
 def _check_backend(options):
     """Refuse a backend that cannot be used, named by an option or by NUMBABN_BACKEND, before a folder is made."""
     try:
-        pick(np.empty(0), options.backend)
+        pick("cpu", options.backend)
     except ValueError as error:
         raise UsageError(error) from None
 

@@ -10,18 +10,22 @@ from cuda.pathfinder import find_nvidia_binary_utility
 from numba import cuda
 from numba.cuda import types
 
-from numbabn.backends.cuda import moments, planes, rows
+from numbabn.backends.cuda import moments, passes, planes, rows
+from numbabn.backends.cuda.launch import Words, types_of
 from numbabn.backends.cuda.policy import REGISTERS
-from numbabn.backends.cuda.simd import pointer_type
+from numbabn.backends.cuda.strided import COPY, copy_elements
 
 WIDE = {"float32": 4, "float64": 2, "float16": 8, "bfloat16": 8}
 """Lanes in 16 bytes."""
 
 KINDS = {
-    "sum_parts": "dnn{}i", "normalize": "dddn{}ii", "sum_gradient_parts": "dddnn{}ii", "write_gradient": "dddddnn{}ii",
-}  # fmt: skip
+    "sum_parts": passes.PARTS,
+    "normalize": passes.FORWARD,
+    "sum_gradient_parts": passes.GRADIENTS,
+    "write_gradient": passes.WRITE,
+}
 WALKS = [(family, name) for family in (planes, rows) for name in KINDS]
-SETTLING = {"settle": "ninnnnniffffi", "settle_gradients": "ninni"}
+SETTLING = {"settle": passes.SETTLE, "settle_gradients": passes.SETTLE_GRADIENTS}
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +35,9 @@ def _no_card(monkeypatch):
     monkeypatch.setattr(numba.cuda.dispatcher, "get_current_device", lambda: oldest)
 
 
-def machine_code(kernel, kinds, dtype, lanes, generation, folder):
+def machine_code(kernel, kinds, words, generation, folder):
     """What the assembler reports of a kernel, and its instructions."""
-    real = types.float64 if dtype == "float64" else types.float32
-    data = pointer_type(dtype, lanes)
-    named = {"d": data, "n": types.CPointer(real), "i": types.int32, "l": types.int64, "f": real}
-    signature = types.void(*(named[kind] for kind in kinds))
+    signature = types.void(*types_of(words, kinds))
     ptx, _ = cuda.compile(kernel.py_func, signature, device=False, abi="numba", cc=generation, output="ptx")
     source, binary = folder / "kernel.ptx", folder / "kernel.cubin"
     source.write_text(ptx)
@@ -51,32 +52,53 @@ def tool(name):
     return path
 
 
-def assert_lean(report, code, dtype):
-    """No memory of a thread's own, few registers, and no float64 unless data is."""
+def assert_lean(report, code, words):
+    """No memory of a thread's own, few registers, and no float64 unless that is computed in."""
     assert " 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in report
     assert not re.search(r"\b(LDL|STL)\b", code)
     assert int(re.search(r"Used (\d+) registers", report)[1]) <= REGISTERS
-    if dtype != "float64":
+    if words.real != "float64":
         assert not re.search(r"\b(DADD|DMUL|DFMA|DSETP|F2F\.F64)", code)
 
 
-@pytest.mark.parametrize("generation", [(8, 0), (9, 0)], ids=["sm_80", "sm_90"])
-@pytest.mark.parametrize("wide", [True, False], ids=["wide", "single"])
-@pytest.mark.parametrize("dtype", WIDE)
+GENERATIONS = pytest.mark.parametrize("generation", [(8, 0), (9, 0)], ids=["sm_80", "sm_90"])
+FEW = [Words("float32", 4, "float64"), Words("float16", 8, "float64"), Words("bfloat16", 8, "float64")]
+"""Very few values per channel are computed in float64."""
+
+WORDS = [
+    Words(dtype, lanes, "float64" if dtype == "float64" else "float32") for dtype in WIDE for lanes in (WIDE[dtype], 1)
+]
+
+
+@GENERATIONS
+@pytest.mark.parametrize("words", WORDS, ids=lambda words: f"{words.dtype} x {words.lanes}")
 @pytest.mark.parametrize(("family", "name"), WALKS, ids=lambda value: getattr(value, "__name__", value).split(".")[-1])
-def test_walks(family, name, dtype, wide, generation, tmp_path):
-    lanes = WIDE[dtype] if wide else 1
+def test_walks(family, name, words, generation, tmp_path):
     kinds = KINDS[name].format(family.SIZES)
-    report, code = machine_code(getattr(family, name), kinds, dtype, lanes, generation, tmp_path)
-    assert_lean(report, code, dtype)
-    assert ("LDG.E.128" in code) == wide
+    report, code = machine_code(getattr(family, name), kinds, words, generation, tmp_path)
+    assert_lean(report, code, words)
+    assert ("LDG.E.128" in code) == (words.lanes > 1)
     if name in ("normalize", "write_gradient"):
-        assert ("STG.E.128" in code) == wide
+        assert ("STG.E.128" in code) == (words.lanes > 1)
 
 
-@pytest.mark.parametrize("generation", [(8, 0), (9, 0)], ids=["sm_80", "sm_90"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("words", FEW, ids=lambda words: words.dtype)
+@pytest.mark.parametrize(("family", "name"), WALKS, ids=lambda value: getattr(value, "__name__", value).split(".")[-1])
+def test_walks_over_few_values(family, name, words, tmp_path):
+    report, _ = machine_code(getattr(family, name), KINDS[name].format(family.SIZES), words, (9, 0), tmp_path)
+    assert " 0 bytes spill stores, 0 bytes spill loads" in report
+
+
+@GENERATIONS
+@pytest.mark.parametrize("words", [*WORDS[:4], FEW[0]], ids=str)
 @pytest.mark.parametrize("name", SETTLING)
-def test_settling(name, dtype, generation, tmp_path):
-    report, code = machine_code(getattr(moments, name), SETTLING[name], dtype, 1, generation, tmp_path)
-    assert_lean(report, code, dtype)
+def test_settling(name, words, generation, tmp_path):
+    report, code = machine_code(getattr(moments, name), SETTLING[name], words, generation, tmp_path)
+    assert_lean(report, code, words)
+
+
+@GENERATIONS
+@pytest.mark.parametrize("dtype", WIDE)
+def test_copying(dtype, generation, tmp_path):
+    words = Words(dtype, 1, "float64" if dtype == "float64" else "float32")
+    assert_lean(*machine_code(copy_elements, COPY, words, generation, tmp_path), words)

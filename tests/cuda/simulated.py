@@ -5,12 +5,13 @@ import sys
 import numpy as np
 import pytest
 from cases import CASES, EPILOGUES, Case
+from kinds import Interface
 from test_backends import check_against_specification
 
 import numbabn as nbn
 from numbabn.backends.cuda import launch as launching
 from numbabn.backends.cuda import planes
-from numbabn.backends.cuda.simd import load, store
+from numbabn.backends.cuda.simd import Simulated, load, store
 
 SMALL = [case for case in CASES if np.prod(case.shape) <= 260]
 SMALL += [Case("NC-12", (31, 12)), Case("NHWC-8", (3, 2, 3, 8), axis=-1), Case("NCHW-8", (9, 2, 2, 4))]
@@ -31,8 +32,8 @@ def test_small_cases_meet_both_families_and_widths_and_several_blocks():
     for case in SMALL:
         outer, channels = int(np.prod(case.shape[: case.axis])), case.channels
         inner = int(np.prod(case.shape)) // (outer * channels)
-        launch = launching.launch_for((outer, channels, inner), "float32")
-        met["planes" if launch.family is planes else "rows"].add((launch.lanes > 1, launch.count > 1))
+        launch = launching.launch_for((outer, channels, inner), "float32", True, True)
+        met["planes" if launch.family is planes else "rows"].add((launch.words.lanes > 1, launch.count > 1))
     assert met["planes"] == met["rows"] == {(False, False), (False, True), (True, False), (True, True)}
 
 
@@ -42,6 +43,23 @@ def test_small_cases_meet_both_families_and_widths_and_several_blocks():
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
 def test_matches_specification(case, dtype, activation, with_residual, training):
     form = {"training": training, "activation": activation, "with_residual": with_residual}
+    check_against_specification(case, dtype, kind=Interface, **form)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize("with_residual", [True, False])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
+def test_short_dtypes_match_the_specification(case, dtype, with_residual, training):
+    form = {"training": training, "activation": "relu", "with_residual": with_residual}
+    check_against_specification(case, dtype, kind=Interface, **form)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("case", SMALL[::3], ids=lambda case: case.name)
+def test_arrays_of_the_host_are_carried(case, dtype, training):
+    form = {"training": training, "activation": "relu", "with_residual": True}
     check_against_specification(case, dtype, "cuda", **form)
 
 
@@ -70,7 +88,7 @@ def test_what_is_no_number_stays_in_its_channel(shape, value):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_short_dtypes_are_rounded_to_nearest(dtype):
     values = np.array([1.0, 1.001, -3.14159, 1e-3, 0.0, 65000.0, np.inf, np.nan], np.float32)
-    memory = np.zeros((1, 8), np.float16 if dtype == "float16" else np.uint16)
+    memory = Simulated(np.zeros((1, 8), np.float16 if dtype == "float16" else np.uint16), "float32")
     store(memory, 0, values)
     loaded = load(memory, 0)
     assert loaded.dtype == np.float32

@@ -39,6 +39,9 @@ from . import planes, rows
 from .machine import second_level_cache
 from .policy import PLANES_FROM, STREAM_FROM
 
+HALVES = False
+"""Whether data may be float16 or bfloat16: Numba has no arithmetic for them on the CPU."""
+
 NO_PARAMETERS = {dtype: (np.empty(0, dtype),) * 4 for dtype in map(np.dtype, (np.float32, np.float64))}
 """Empty arrays stand for None, for whose type kernels would be compiled once more."""
 

@@ -90,24 +90,29 @@ def settle(parts, count, table, gamma, beta, running_mean, running_var, channels
         if flags & MEASURES:
             n, mean, m2 = numbers[thread], numbers[THREADS + thread], numbers[2 * THREADS + thread]
             mean, rest = exact_sum(table[MEAN * channels + channel], mean)
-            var = m2 / n
+            var = m2 / n if n > 0 else cast(table, math.nan)
+            mean = mean if n > 0 else var  # there is no first value, either
         else:
-            mean, rest, var = running_mean[channel], cast(table, 0), running_var[channel]
+            mean, rest, var = cast(table, running_mean[channel]), cast(table, 0), cast(table, running_var[channel])
         table[MEAN * channels + channel] = mean
         table[REST * channels + channel] = rest
         table[VAR * channels + channel] = var
         table[INVSTD * channels + channel] = cast(table, 1) / math.sqrt(var + eps)
         if flags & FILLS:
-            table[GAMMA * channels + channel] = gamma[channel] if flags & HAS_GAMMA else cast(table, 1)
-            table[BETA * channels + channel] = beta[channel] if flags & HAS_BETA else cast(table, 0)
+            scale, offset = cast(table, 1), cast(table, 0)
+            if flags & HAS_GAMMA:
+                scale = cast(table, gamma[channel])
+            if flags & HAS_BETA:
+                offset = cast(table, beta[channel])
+            table[GAMMA * channels + channel], table[BETA * channels + channel] = scale, offset
         if flags & MEASURES and flags & HAS_RUNNING:
-            running_mean[channel] = old * running_mean[channel] + new_mean * mean
-            running_var[channel] = old * running_var[channel] + new_var * var
+            running_mean[channel] = cast(running_mean, old * running_mean[channel] + new_mean * mean)
+            running_var[channel] = cast(running_var, old * running_var[channel] + new_var * var)
 
 
 @kernel
-def settle_gradients(parts, count, table, gradients, channels):
-    """dbeta and dgamma from the sums of all parts; as in ``settle``, some channels a block."""
+def settle_gradients(parts, count, table, gradients, given, channels):
+    """dbeta and dgamma from the sums of all parts, as computed and as given away; blocks as in ``settle``."""
     thread, width = cuda.threadIdx.x, THREADS // SETTLERS
     channel = cuda.blockIdx.x * width + thread % width
     s = q = cast(table, 0)
@@ -121,5 +126,6 @@ def settle_gradients(parts, count, table, gradients, channels):
     if thread < width and channel < channels:
         s, q = numbers[thread], numbers[THREADS + thread]
         lost = table[REST * channels + channel] * table[INVSTD * channels + channel]
-        gradients[channel] = s
-        gradients[channels + channel] = q - lost * s if lost != 0 else q
+        q = q - lost * s if s != 0 else q  # of no values, lost is NaN and the sums are 0
+        gradients[channel], gradients[channels + channel] = s, q
+        given[channel], given[channels + channel] = cast(given, s), cast(given, q)

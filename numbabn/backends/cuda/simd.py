@@ -1,8 +1,8 @@
 """Vectors on the GPU: 16 bytes of memory, or one element where data is not aligned, in the dtype that is computed in.
 
 What its pointers point to is the type that a kernel is compiled for, so that one text serves both widths and all
-dtypes: float16 and bfloat16 are float32 in registers. Offsets count vectors. In the simulator memory is an array of
-shape ``(vectors, lanes)``, with bfloat16 as uint16, and a vector is like one of its rows.
+dtypes: float16 and bfloat16 are float32 in registers, and all may be float64. Offsets count vectors. In the simulator
+memory is an array of shape ``(vectors, lanes)``, with bfloat16 as uint16, and a vector is like one of its rows.
 """
 
 import operator
@@ -23,29 +23,42 @@ INT16, INT32, FLOAT, DOUBLE = ir.IntType(16), ir.IntType(32), ir.FloatType(), ir
 if SIMULATED:
     ALLOCATION = threading.Lock()
 
+    class Simulated:
+        """Memory as a kernel sees it: vectors of data, or numbers; ``real`` is the dtype that is computed in."""
+
+        def __init__(self, array, real):
+            self.array = array
+            self.real = np.dtype(real)
+
+        def __getitem__(self, index):
+            return self.array[index]
+
+        def __setitem__(self, index, value):
+            self.array[index] = value
+
     def load(memory, offset):
         """The vector at ``memory[offset]``."""
         row = np.array(memory[offset])
         if row.dtype == np.uint16:
-            return (row.astype(np.uint32) << 16).view(np.float32)
-        return row.astype(np.float32) if row.dtype == np.float16 else row
+            row = (row.astype(np.uint32) << 16).view(np.float32)
+        return row.astype(memory.real)
 
     def store(memory, offset, value):
         """Write a vector to ``memory[offset]``."""
-        if memory.dtype == np.uint16:
-            bits = np.asarray(value, np.float32).view(np.uint32)
+        if memory.array.dtype == np.uint16:
+            bits = value.astype(np.float32).view(np.uint32)
             rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
             value = np.where(np.isnan(value), np.uint16(0x7FC0), rounded)
-        memory[offset] = value
+        with np.errstate(over="ignore"):
+            memory[offset] = value
 
     def lanes(memory):
         """Elements in a vector."""
-        return memory.shape[1]
+        return memory.array.shape[1]
 
     def splat(memory, scalar):
         """A vector with ``scalar`` in every lane."""
-        dtype = np.float64 if memory.dtype == np.float64 else np.float32
-        return np.full(memory.shape[1], scalar, dtype)
+        return np.full(lanes(memory), scalar, memory.real)
 
     def fma(a, b, c):
         """``a * b + c``; here it is rounded twice."""
@@ -71,11 +84,11 @@ if SIMULATED:
 
     def cast(numbers, value):
         """A number of the dtype of ``numbers``."""
-        return numbers.dtype.type(value)
+        return numbers.array.dtype.type(value)
 
     def gather(memory, numbers, start):
         """A vector like those of ``memory`` from consecutive numbers."""
-        return np.array([numbers[start + lane] for lane in range(memory.shape[1])])
+        return np.array([numbers[start + lane] for lane in range(lanes(memory))])
 
     def scatter(numbers, start, step, value):
         """Write the lanes of a vector ``step`` apart."""
@@ -84,9 +97,9 @@ if SIMULATED:
 
     def shared(memory, rows):
         """Memory that a block shares: rows of a number for each thread and lane."""
-        lanes = memory.shape[1] if len(memory.shape) == 2 else 1
+        width = lanes(memory) if memory.array.ndim == 2 else 1
         with ALLOCATION:  # two threads that find nothing there would each get their own
-            return cuda.shared.array(rows * THREADS * lanes, np.float64 if memory.dtype == np.float64 else np.float32)
+            return cuda.shared.array(rows * THREADS * width, memory.real)
 
 else:
     from numba.cuda import types
@@ -94,17 +107,18 @@ else:
     from numba.cuda.extending import core_models, intrinsic, register_model, type_callable
 
     class Packed(types.Type):
-        """What memory holds: some lanes of a dtype, by its NumPy name."""
+        """What memory holds: some lanes of a dtype, by its NumPy name, and the dtype that is computed in."""
 
-        def __init__(self, dtype, lanes):
+        def __init__(self, dtype, lanes, real):
             self.dtype = dtype
             self.lanes = lanes
-            super().__init__(name=f"Packed({dtype} x {lanes})")
+            self.real = real
+            super().__init__(name=f"Packed({dtype} x {lanes} in {real})")
 
         @property
         def vector(self):
             """What it is in registers."""
-            return Vector(types.float64 if self.dtype == "float64" else types.float32, self.lanes)
+            return Vector(getattr(types, self.real), self.lanes)
 
         @property
         def storage(self):
@@ -141,9 +155,9 @@ else:
             element = DOUBLE if fe_type.dtype == types.float64 else FLOAT
             super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.lanes))
 
-    def pointer_type(dtype, lanes):
+    def pointer_type(dtype, lanes, real):
         """The type of a pointer to vectors."""
-        return types.CPointer(Packed(dtype, lanes))
+        return types.CPointer(Packed(dtype, lanes, real))
 
     @intrinsic
     def load(typingctx, memory, offset):
@@ -153,7 +167,9 @@ else:
         def codegen(context, builder, signature, args):
             value = builder.load(builder.gep(args[0], [args[1]]), align=packed.bytes)
             if packed.dtype in WIDENED:
-                return _vector(builder, [WIDENED[packed.dtype](builder, short) for short in _shorts(builder, value)])
+                value = _vector(builder, [WIDENED[packed.dtype](builder, short) for short in _shorts(builder, value)])
+            if packed.real == "float64" and packed.dtype != "float64":
+                value = _vector(builder, [builder.fpext(lane, DOUBLE) for lane in _elements(builder, value)])
             return value
 
         return packed.vector(memory, offset), codegen
@@ -165,6 +181,8 @@ else:
 
         def codegen(context, builder, signature, args):
             target, index, vector = args
+            if packed.real == "float64" and packed.dtype != "float64":
+                vector = _vector(builder, [builder.fptrunc(lane, FLOAT) for lane in _elements(builder, vector)])
             if packed.dtype in NARROWED:
                 shorts = [NARROWED[packed.dtype](builder, lane) for lane in _elements(builder, vector)]
                 vector = _vector(builder, _words(builder, shorts) if len(shorts) > 1 else shorts)

@@ -1,28 +1,19 @@
-"""The one import of numba-cuda: how its compiler is used, and memory on the device.
+"""The one import of numba-cuda: how its compiler is used, kernels are launched, and memory is had.
 
-In the simulator (``NUMBA_ENABLE_CUDASIM=1``) kernels run as Python threads, and all memory is the host's.
+In the simulator (``NUMBA_ENABLE_CUDASIM=1``) kernels run as Python threads, and the device's memory is the host's.
 """
 
+import functools
+
 import numpy as np
+from cuda.core.utils import StridedMemoryView
 from numba import cuda as numba_cuda
 
+from ...places import BFLOAT16, where
+
 SIMULATED = bool(numba_cuda.config.ENABLE_CUDASIM)
-
-if SIMULATED:
-    from numba.cuda.simulator.kernel import _get_kernel_context
-
-    class _Simulated:
-        """The names in ``cuda`` that a running kernel sees.
-
-        The simulator puts them into a helper's module while it runs, and takes them away under other threads in it.
-        """
-
-        def __getattr__(self, name):
-            return getattr(_get_kernel_context(), name)
-
-    cuda = _Simulated()
-else:
-    cuda = numba_cuda
+LEGACY_STREAM = 1
+"""The handle of the default stream where one must be named."""
 
 
 def device(function):
@@ -35,17 +26,120 @@ def kernel(function):
     return numba_cuda.jit(function)
 
 
-def empty(size, dtype):
-    """Memory on the device for so many elements."""
-    return np.full(size, np.nan, dtype) if SIMULATED else numba_cuda.device_array(size, dtype)
-
-
 def upload(array):
-    """A contiguous array's elements on the device."""
-    return array.ravel().copy() if SIMULATED else numba_cuda.to_device(array.ravel())
+    """A copy of a contiguous array on the device."""
+    return numba_cuda.to_device(array)
 
 
-def download(memory, out):
-    """``out``, an array of the same size, with what ``upload`` or ``empty`` gave copied in."""
-    out[...] = (memory if SIMULATED else memory.copy_to_host()).reshape(out.shape)
-    return out
+def reachable(value):
+    """Whether kernels can read an object's memory. (All but NumPy's arrays play device arrays in the simulator.)"""
+    return not isinstance(value, np.ndarray) if SIMULATED else where(value) == "cuda"
+
+
+def from_dlpack(array, stream):
+    """A view with ``ptr``, ``shape``, ``strides`` in elements, ``dtype`` and ``device_id``."""
+    return StridedMemoryView.from_dlpack(array, stream_ptr=-1 if SIMULATED else stream)
+
+
+if SIMULATED:
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+    from numba.cuda.simulator.kernel import _get_kernel_context
+
+    class _Simulated:
+        """The names in ``cuda`` that a running kernel sees.
+
+        The simulator puts them into a helper's module while it runs, and takes them away under other threads in it.
+        """
+
+        def __getattr__(self, name):
+            return getattr(_get_kernel_context(), name)
+
+    cuda = _Simulated()
+
+    def interface(array):
+        """What ``__cuda_array_interface__`` tells."""
+        if hasattr(array, "__cuda_array_interface__"):
+            return array.__cuda_array_interface__
+        return array.__array_interface__
+
+    def device_array(shape, dtype, strides=None):
+        """A new array; every bit is set, which is a NaN in all dtypes."""
+        memory = np.full(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, 0xFF, np.uint8)
+        return FakeCUDAArray(np.ndarray(shape, dtype, memory, strides=strides))
+
+    def to_dlpack(array):
+        """Something whose ``__dlpack__`` hands out a device array."""
+        return array._ary
+
+    def device_of(array):
+        """Number of the device that an array is on."""
+        return getattr(array, "device_number", 0)
+
+    def current_device():
+        """Number of the device that this thread uses."""
+        return 0
+
+    def synchronize(stream):
+        """Wait for all that was launched on a stream."""
+
+else:
+    from cuda.bindings import driver
+    from cuda.core import LaunchConfig, Stream
+    from cuda.core import launch as launch_on
+
+    cuda = numba_cuda
+
+    def interface(array):
+        """What ``__cuda_array_interface__`` tells."""
+        try:
+            return array.__cuda_array_interface__
+        except AttributeError:
+            raise TypeError(f"is a {type(array).__name__}; expected an array of x's library") from None
+
+    def device_array(shape, dtype, strides=None):
+        """A new array."""
+        return numba_cuda.device_array(shape, dtype, strides=strides)
+
+    def to_dlpack(array):
+        """Something whose ``__dlpack__`` hands out a device array."""
+        view = StridedMemoryView.from_cuda_array_interface(array, stream_ptr=-1)
+        return view.view(dtype=np.dtype("bfloat16")) if array.dtype == BFLOAT16 else view
+
+    def device_of(array):
+        """Number of the device that an array is on."""
+        address, _ = interface(array)["data"]
+        if not address:
+            return current_device()  # of an array without elements
+        return _asked(
+            driver.cuPointerGetAttribute, driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address
+        )
+
+    def current_device():
+        """Number of the device that this thread uses; the first one if it has used none."""
+        status, number = driver.cuCtxGetDevice()
+        return numba_cuda.get_current_device().id if status else int(number)
+
+    def synchronize(stream):
+        """Wait for all that was launched on a stream."""
+        _asked(driver.cuStreamSynchronize, stream)
+
+    def _asked(function, *arguments):
+        """The answer of the driver, whose errors become exceptions."""
+        status, *answer = function(*arguments)
+        if status:
+            raise RuntimeError(f"{function.__name__} failed: {status.name}")
+        return answer[0] if answer else None
+
+    @functools.lru_cache(maxsize=1024)
+    def prepared(kernel, types, blocks, threads, device):
+        """What is left to do when a kernel is launched again: a function of the stream and the arguments.
+
+        Compiling or loading it the first time on a device is waited for.
+        """
+        function = kernel.compile(types)._codelibrary.get_cufunc().kernel
+        config = LaunchConfig(grid=(blocks, 1, 1), block=(threads, 1, 1))
+        return lambda stream, arguments: launch_on(_stream(stream), config, function, *arguments)
+
+    @functools.lru_cache(maxsize=64)
+    def _stream(handle):
+        return Stream.from_handle(handle)

@@ -1,0 +1,95 @@
+"""NumPy arrays: carried to the device, where kernels run on Numba's default stream, and the results back."""
+
+import numpy as np
+
+from ...checks import Settings
+from ...places import dtype_name
+from ..host import MEAN, VAR
+from . import passes, toolkit
+from .launch import launch_for
+from .libraries import NUMBA, Space
+from .memory import DTYPES, Memory
+
+HALVES = True
+"""Whether data may be float16 or bfloat16."""
+
+MEASURING = Settings(training=True, momentum=0.0, eps=0.0, correction=0.0, relu=False)
+"""For statistics alone."""
+
+
+def statistics(x):
+    """Mean and biased variance of each channel."""
+    space, launch = _space(), _launch(x, True)
+    table = _numbers(passes.statistics(space, launch, _carry(x), (None,) * 4, MEASURING))
+    return table[MEAN], table[VAR]
+
+
+def forward_training(x, y, parameters, residual, settings):
+    """Normalise with the batch's own statistics; let them enter the running ones."""
+    return _forward(x, y, parameters, residual, settings)
+
+
+def forward_inference(x, y, parameters, residual, settings):
+    """Normalise with the running statistics, which are constants here."""
+    return _forward(x, y, parameters, residual, settings)
+
+
+def backward(dy, context, dx, dresidual):
+    """Gradients with respect to x, gamma, beta and the residual."""
+    space, launch = _space(), _launch(dy, context.training)
+    x, y = _carry(context.x), None if context.y is None else _carry(context.y)
+    table = _carry(context.table.astype(launch.words.real))
+    results = _result(space, dy), None if dresidual is None else _result(space, dy)
+    given = passes.backward(space, launch, _carry(dy), x, y, table, context, *results)
+    for result, out in zip(results, (dx, dresidual), strict=True):
+        if result is not None:
+            _bring(result, out)
+    dbeta, dgamma = _numbers(given)
+    return dgamma, dbeta
+
+
+def _forward(x, y, parameters, residual, settings):
+    """Both forward passes."""
+    space, launch = _space(), _launch(x, settings.training)
+    dtype = launch.words.parameter
+    carried = tuple(None if value is None else _carry(np.ascontiguousarray(value, dtype)) for value in parameters)
+    result = _result(space, x)
+    residual = None if residual is None else _carry(residual)
+    table = passes.forward(space, launch, _carry(x), result, residual, carried, settings)
+    _bring(result, y)
+    if settings.training and settings.momentum:
+        for memory, out in zip(carried[2:], parameters[2:], strict=True):
+            if memory is not None:
+                _bring(memory, out)
+    return _numbers(table)
+
+
+def _space():
+    return Space(NUMBA, stream=0, device=toolkit.current_device())
+
+
+def _launch(x, training):
+    """Memory of Numba's begins at a multiple of 256 bytes."""
+    return launch_for(x.shape, dtype_name(x.dtype), True, training)
+
+
+def _carry(array):
+    """A copy of a contiguous array on the device."""
+    dtype = dtype_name(array.dtype)
+    owner = toolkit.upload(array.view(DTYPES[dtype]))
+    return Memory(owner, toolkit.interface(owner)["data"][0], array.shape, None, dtype)
+
+
+def _result(space, x):
+    return space.empty(x.shape, dtype_name(x.dtype))
+
+
+def _bring(memory, out):
+    """Copy back."""
+    values = memory.owner.copy_to_host()
+    out[...] = values.view(out.dtype) if memory.dtype == "bfloat16" else values
+
+
+def _numbers(memory):
+    """Numbers for each channel, as float64."""
+    return memory.owner.copy_to_host().astype(np.float64)

@@ -1,0 +1,205 @@
+"""Whose arrays a call was given: their memory, the stream that their owner works on, and new arrays of the same kind.
+
+Nothing here is imported that the caller has not imported.
+"""
+
+import sys
+
+import numpy as np
+
+from ...layout import strides_of
+from ...places import dtype_name
+from . import toolkit
+from .memory import DTYPES, Memory
+
+
+class Numba:
+    """Arrays of Numba, and all others with ``__cuda_array_interface__``, which get Numba's as results."""
+
+    kind = object
+    """What its arrays are instances of."""
+
+    def stream(self, array):
+        """The stream that the array says it is in use on, or the default one."""
+        return toolkit.interface(array).get("stream") or 0
+
+    def read(self, array, stream):
+        """What is known of an array, its device last; other streams' work on it is waited for."""
+        known = toolkit.interface(array)
+        other = known.get("stream")
+        if other and other != stream:
+            toolkit.synchronize(other)
+        address, readonly = known["data"]
+        strides = known.get("strides")
+        dtype = dtype_name(np.dtype(known["typestr"]))
+        memory = Memory(array, address, tuple(known["shape"]), strides and tuple(strides), dtype, readonly)
+        return memory, toolkit.device_of(array)
+
+    def empty(self, shape, dtype, order, device):
+        """A new array, its axes in this order in memory."""
+        dtype = DTYPES[dtype]
+        return toolkit.device_array(shape, dtype, None if order is None else strides_of(shape, order, dtype.itemsize))
+
+    def give(self, array, stream):
+        """The array as the caller gets it, once the kernels that write it are launched."""
+        return array
+
+
+class CuPy(Numba):
+    """Its arrays, on its current stream."""
+
+    def __init__(self):
+        self.cupy = sys.modules["cupy"]
+        self.kind = self.cupy.ndarray
+
+    def stream(self, array):
+        return self.cupy.cuda.get_current_stream().ptr
+
+    def read(self, array, stream):
+        flags = array.flags
+        strides = None if flags.c_contiguous else array.strides
+        memory = Memory(array, array.data.ptr, array.shape, strides, dtype_name(array.dtype))
+        return memory, array.device.id
+
+    def empty(self, shape, dtype, order, device):
+        dtype = self._bfloat16() if dtype == "bfloat16" else dtype
+        if order is None:
+            return self.cupy.empty(shape, dtype)
+        inverse = np.argsort(order)
+        return self.cupy.empty([shape[axis] for axis in order], dtype).transpose(*inverse)
+
+    def _bfloat16(self):
+        return sys.modules["ml_dtypes"].bfloat16  # whose arrays came in with it
+
+
+class Torch:
+    """PyTorch's tensors, on its current stream."""
+
+    def __init__(self):
+        self.torch = sys.modules["torch"]
+        self.kind = self.torch.Tensor
+        self.names = {getattr(self.torch, name): name for name in DTYPES}
+        self.dtypes = {name: dtype for dtype, name in self.names.items()}
+
+    def stream(self, array):
+        return 0 if toolkit.SIMULATED else self.torch.cuda.current_stream(array.device).cuda_stream
+
+    def read(self, array, stream):
+        if array.requires_grad:
+            raise TypeError("requires a gradient, which this library does not record; expected it detached: .detach()")
+        if array.layout is not self.torch.strided:
+            raise TypeError(f"has layout {array.layout}; expected a strided tensor")
+        dtype, size = self.names.get(array.dtype, str(array.dtype)), array.element_size()
+        strides = None if array.is_contiguous() else tuple(size * step for step in array.stride())
+        memory = Memory(array, array.data_ptr(), tuple(array.shape), strides, dtype)
+        return memory, 0 if toolkit.SIMULATED else array.get_device()
+
+    def empty(self, shape, dtype, order, device):
+        place = {"dtype": self.dtypes[dtype], "device": None if toolkit.SIMULATED else device}
+        if order is None:
+            return self.torch.empty(shape, **place)
+        return self.torch.empty_strided(shape, strides_of(shape, order, 1), **place)
+
+    def give(self, array, stream):
+        return array
+
+
+class Exchange(Numba):
+    """Arrays of other libraries that speak DLPack and the array API standard (JAX), on the default stream.
+
+    Their own streams are waited for when they hand an array out, and the default one is when results are handed in.
+    What they handed out is not written to: JAX's arrays never change.
+    """
+
+    def __init__(self, kind, namespace):
+        self.kind = kind
+        self.namespace = namespace
+
+    def stream(self, array):
+        return toolkit.LEGACY_STREAM
+
+    def read(self, array, stream):
+        if not isinstance(array, self.kind):  # memory of ours that nobody has been given yet
+            return super().read(array, stream)
+        view = toolkit.from_dlpack(array, stream)
+        dtype = view.dtype
+        strides = view.strides and tuple(step * dtype.itemsize for step in view.strides)
+        memory = Memory(array, view.ptr, tuple(view.shape), strides, dtype_name(dtype), readonly=True)
+        return memory, 0 if toolkit.SIMULATED else view.device_id
+
+    def give(self, array, stream):
+        if isinstance(array, self.kind):
+            return array
+        toolkit.synchronize(stream)
+        return self.namespace.from_dlpack(toolkit.to_dlpack(array))
+
+
+class Space:
+    """Where a call takes place: the caller's library, its stream, the device."""
+
+    def __init__(self, library, stream, device):
+        self.library = library
+        self.stream = stream
+        self.device = device
+
+    def array(self, name, value):
+        """The metadata of an argument, or None; refused where the kernels cannot reach it."""
+        if value is None:
+            return None
+        if not toolkit.reachable(value):
+            raise TypeError(f"{name} is a {type(value).__name__} on the host, but x lives on a CUDA device")
+        library = self.library if isinstance(value, self.library.kind) else NUMBA
+        memory, device = _read(library, name, value, self.stream)
+        if device != self.device:
+            raise ValueError(f"{name} is on CUDA device {device}; expected x's, {self.device}")
+        return np.asarray(memory)
+
+    def empty(self, shape, dtype, order=None):
+        """Memory for a new array of the caller's kind."""
+        owner = self.library.empty(shape, dtype, order, self.device)
+        return self.library.read(owner, self.stream)[0]
+
+    def give(self, memory):
+        """An array of the caller's kind."""
+        memory.owner = self.library.give(memory.owner, self.stream)
+        return memory.owner
+
+
+def space_of(name, x):
+    """Where a call on an array takes place, and the array's metadata."""
+    library = _library(x)
+    stream = library.stream(x)
+    memory, device = _read(library, name, x, stream)
+    current = toolkit.current_device()
+    if device != current:
+        raise ValueError(f"{name} is on CUDA device {device}; expected the current one, {current}")
+    return Space(library, stream, device), np.asarray(memory)
+
+
+def _read(library, name, value, stream):
+    """``library.read``, whose errors do not know the argument's name."""
+    try:
+        memory, device = library.read(value, stream)
+    except TypeError as error:
+        raise TypeError(f"{name} {error}") from None
+    if memory.dtype not in DTYPES:
+        raise TypeError(f"{name} has dtype {memory.dtype}; expected {', '.join(DTYPES)}")
+    return memory, device
+
+
+_LIBRARIES = {}
+
+
+def _library(x):
+    """The library of an array."""
+    for module, name, library in (("torch", "Tensor", Torch), ("cupy", "ndarray", CuPy)):
+        if module in sys.modules and isinstance(x, getattr(sys.modules[module], name)):
+            if module not in _LIBRARIES:
+                _LIBRARIES[module] = library()
+            return _LIBRARIES[module]
+    if hasattr(x, "__dlpack__") and hasattr(x, "__array_namespace__"):
+        return Exchange(type(x), x.__array_namespace__())
+    return NUMBA
+
+
+NUMBA = Numba()

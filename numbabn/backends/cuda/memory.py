@@ -1,0 +1,50 @@
+"""Memory on the device: where it is, whose it is, and its metadata as checks and layouts look at them."""
+
+import numpy as np
+
+from ...places import BFLOAT16
+
+DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "float64")} | {"bfloat16": BFLOAT16}
+
+
+class Memory:
+    """An array on the device, whatever its library."""
+
+    __slots__ = ("address", "dtype", "owner", "readonly", "shape", "strides")
+
+    def __init__(self, owner, address, shape, strides, dtype, readonly=False):
+        self.owner = owner
+        self.address = address
+        self.shape = shape
+        self.strides = strides
+        """In bytes; None where the array is C-contiguous."""
+        self.dtype = dtype
+        """Name, such as ``"bfloat16"``."""
+        self.readonly = readonly
+
+    @property
+    def __array_interface__(self):
+        """What NumPy makes an array of that has this metadata.
+
+        Its elements must not be touched: the address is the device's. (0 is the address of no elements, for which NumPy
+        would allocate some.)
+        """
+        data = self.address or np.dtype(DTYPES[self.dtype]).itemsize, self.readonly
+        return {
+            "typestr": DTYPES[self.dtype].str,
+            "shape": self.shape,
+            "strides": self.strides,
+            "data": data,
+            "version": 3,
+        }
+
+    @property
+    def aligned(self):
+        """Whether vectors of 16 bytes may be read from its beginning on."""
+        return self.address % 16 == 0
+
+
+def memory_of(metadata):
+    """The ``Memory`` that an array of metadata is a view of."""
+    base = metadata.base
+    return base if isinstance(base, Memory) else base.base

@@ -1,0 +1,106 @@
+"""``numbabn bench --device cuda`` without a card: NumPy arrays stand in for the card's, a clock for its events."""
+
+import itertools
+from time import perf_counter
+
+import numpy as np
+import pytest
+
+from numbabn.bench import command, cuda, table
+from numbabn.bench.measure import FUSED, WHATS, Cell, Effort
+from numbabn.cli import main
+
+
+class Arrays:
+    """As ``cuda.WithTorch``."""
+
+    card, multiprocessors, cache = "Some card", 132, 60 << 20
+    library, versions = "Library 1.0", ["Library 1.0"]
+
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+
+    def normal(self, shape, dtype, mean=0.0, std=1.0):
+        return self.rng.normal(mean, std, shape).astype(dtype)
+
+    def channels_last(self, array):
+        return array.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
+
+    def float64(self, array):
+        return array.astype(np.float64)
+
+    def times(self, calls):
+        marks = [perf_counter(), *((call(), perf_counter())[1] for call in calls)]
+        return [1e3 * (after - before) for before, after in itertools.pairwise(marks)]
+
+    def copy(self, source, target):
+        target[...] = source
+
+    def peers(self):
+        return {"PyTorch": Peer(lambda results: results), "cuDNN": Peer(lambda results: [1.01 * y for y in results])}
+
+
+class Peer(cuda.Numbabn):
+    """A peer that computes what numbabn does, and then something."""
+
+    def __init__(self, then):
+        self.then = then
+
+    def call(self, cell, given):
+        call = super().call(cell, given)
+        return lambda: self.then(call())
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, tmp_path):
+    """In an empty folder; few buffers, and no card to be looked for."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cuda, "ROTATED", 1000)
+    monkeypatch.setattr(cuda, "library", Arrays)
+    monkeypatch.setattr(command, "load", lambda name: None)
+
+
+@pytest.mark.parametrize("fused", FUSED)
+@pytest.mark.parametrize("what", WHATS)
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_results_are_checked_and_then_timed(what, layout, fused):
+    arrays = Arrays()
+    systems = {"numbabn": cuda.Numbabn(), **arrays.peers()}
+    cell = cuda.measure(Cell(what, layout, fused, (4, 3, 5, 6)), arrays, systems, "float32", Effort(None, 5))
+    times = cell["times"]
+    assert times["numbabn"]["median"] > 0
+    assert times["numbabn"]["calls"] == times["PyTorch"]["calls"] == cell["limit"]["calls"] == 5
+    assert times["cuDNN"]["note"].startswith("ValueError: wrong result: relative error 1.0e-02")
+    assert table.ratio(cell, "PyTorch", "numbabn") > 0
+
+
+def test_a_wrong_result_of_numbabn_ends_it():
+    with pytest.raises(ValueError, match="wrong result"):
+        cuda.measure(
+            Cell("forward", "NCHW", "none", (4, 3, 5, 6)), Arrays(), {"numbabn": Arrays().peers()["cuDNN"]}, "float32",
+            Effort(None, 5),
+        )  # fmt: skip
+
+
+def test_the_command(capsys, tmp_path):
+    argv = ["bench", "--device", "cuda", "--no-progress", "--repeats", "2", "--shapes", "6x3,2x3x4x5"]
+    assert main([*argv, "--json", "report.json", "--plot", "figure.png"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("Some card, 132 multiprocessors, L2 60 MiB\ndriver ")
+    assert "training forward, NHWC" in shown
+    assert "cuDNN: ValueError: wrong result" in shown
+    assert main(["bench", "--from", "report.json"]) == 0
+    assert capsys.readouterr().out == shown.replace("\nfigure figure.png\n", "")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--dtype", "float16"], "--dtype float16 needs --device cuda"),
+        (["--device", "cuda", "--threads", "1"], "--threads is for --device cpu"),
+    ],
+)
+def test_options_of_the_other_device_are_refused(capsys, argv, message):
+    assert main(["bench", *argv]) == 2
+    assert message in capsys.readouterr().err
