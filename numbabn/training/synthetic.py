@@ -12,7 +12,7 @@ from .normalize import Normalize
 CHUNK = 1024
 """Images made at a time."""
 SMOOTHNESS = 2.0
-"""Standard deviation of the templates' blur, in pixels."""
+"""Standard deviation of the patterns' blur, in pixels."""
 GRAY, CONTRAST = 128, 24
 """Byte for 0, and steps for 1."""
 
@@ -66,7 +66,7 @@ def synthetic(
 
     shape = (whole("channels", channels, 1), whole("height", height, 2), whole("width", width, 2))
     classes, noise = whole("classes", classes, 2), number("noise", noise, 0, math.inf)
-    rng = np.random.default_rng(whole("seed", seed, 0))
+    rng = np.random.default_rng([*b"synthetic", whole("seed", seed, 0)])  # weights with this seed draw other numbers
     patterns = gaussian_filter(rng.standard_normal((classes, *shape)), SMOOTHNESS, mode="wrap", axes=(2, 3))
     patterns -= patterns.mean(axis=(2, 3), keepdims=True)
     patterns /= patterns.std(axis=(2, 3), keepdims=True)
