@@ -83,6 +83,7 @@ def test_runs_of_each_data_set_are_numbered(here, cifar):
         assert main([*arguments, "--epochs", "1"]) == 0
     names = sorted(path.name for path in (here / "runs").iterdir())
     assert names == ["cifar10", "cifar10-2", "cifar100", "digits"]
+    shutil.copytree("runs/cifar10", "runs/cifar10-007")  # by hand: none of the numbers that are given
     assert main(["train", "--no-progress", "--resume", "--dataset", "cifar10", "--epochs", "2"]) == 0
     epochs = {name: checkpoint.load_place(f"runs/{name}/last.npz").epoch for name in names}
     assert epochs == {"cifar10": 1, "cifar10-2": 2, "cifar100": 1, "digits": 1}

@@ -120,6 +120,7 @@ BAD_IDX = {
     "gzip header only": (IMAGES, lambda content: gzip.compress(content)[:5], "is damaged"),
     "gzip truncated": (IMAGES, lambda content: gzip.compress(content)[:-100], "is damaged"),
     "gzip without its end": (IMAGES, lambda content: gzip.compress(content)[:-4], "is damaged"),
+    "gzip of no known kind": (IMAGES, lambda content: with_byte(10, 0xFF)(gzip.compress(content)), "is damaged"),
     "gzip damaged": (IMAGES, lambda content: with_byte(3000, 0xFF)(gzip.compress(content)), "is damaged"),
     "gzip checksum": (IMAGES, with_bad_checksum, "is damaged"),
     "gzip trailing": (IMAGES, lambda content: gzip.compress(content) + b"more", "is damaged"),

@@ -31,6 +31,7 @@ def fit(
 
     The first Ctrl-C lets the batch under way finish, saves, and returns; a second one raises at once. A run resumed
     from there, or from the end of any epoch, ends with bit for bit the weights of a run that was never interrupted.
+    Where the data set has a transform or an augmentation, a thread makes the next batch while a step runs.
 
     Parameters
     ----------
