@@ -18,9 +18,10 @@ from .backends import ENVIRONMENT, NAMES, load
 from .bench.command import CUDA_DTYPES, DEVICES, DTYPES, MEMORY, bench
 from .bench.command import Options as BenchOptions
 from .errors import UsageError
-from .training import CheckpointError
+from .training import CheckpointError, DataError
 from .training.command import train
-from .training.recipe import Options
+from .training.recipe import Options, defaults
+from .training.sources import NAMES as DATASETS
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         return _complain("stopped at once", INTERRUPTED)
     except UsageError as error:
         return _complain(error, MISUSED)
-    except (CheckpointError, FloatingPointError, ImportError, MemoryError, OSError, RuntimeError) as error:
+    except (CheckpointError, DataError, FloatingPointError, ImportError, MemoryError, OSError, RuntimeError) as error:
         return _complain(error, FAILED)
     return INTERRUPTED if interrupted else 0
 
@@ -74,8 +75,8 @@ def _parser():
         command.set_defaults(command=function)
         return command
 
-    digits = "train a small CNN on handwritten digits (1,797 real images, no download)"
-    command = add("train", train, digits)
+    small_cnn = "train a small CNN on handwritten digits (1,797 real images, no download), or on images in your files"
+    command = add("train", train, small_cnn)
     command.epilog = (
         "SGD with Nesterov momentum 0.9, weight decay 0.001 (weights only) and label smoothing 0.1, so the loss stays "
         "above 0.5; the rate grows over the first tenth of all steps and falls along a cosine. Ctrl-C saves; with "
@@ -95,19 +96,28 @@ def _parser():
 
 
 def _add_train_options(add):
-    default = Options()
+    default, other = Options(), defaults("mnist")
     count = _number(int, lambda value: value >= 1, "a whole number from 1")
     seed = _number(int, lambda value: value >= 0, "a whole number from 0")
     rate = _number(float, lambda value: 0 < value < math.inf, "a number above 0")
-    add("--epochs", type=count, metavar="N", help=f"times that all images are seen (default {default.epochs})")
-    add("--batch-size", type=count, metavar="N", help=f"images per step (default {default.batch_size})")
+    epochs = f"default {default.epochs} for digits, else {other.epochs}"
+    batch_size = f"default {default.batch_size} for digits, else {other.batch_size}"
+    add("--dataset", choices=DATASETS, help="images to train on (default digits; synthetic ones need no files either)")
+    add("--data-dir", metavar="DIR", help="folder with the files of --dataset, as published; nothing is downloaded")
+    add(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        help="shift (cifar) and mirror (cifar, fashion-mnist) training images at random (default: do)",
+    )
+    add("--epochs", type=count, metavar="N", help=f"times that all images are seen ({epochs})")
+    add("--batch-size", type=count, metavar="N", help=f"images per step ({batch_size})")
     add("--lr", type=rate, metavar="RATE", help=f"highest learning rate (default {default.lr:g})")
-    add("--seed", type=seed, metavar="N", help="decides test images, first weights and order (default 0)")
+    add("--seed", type=seed, metavar="N", help="decides weights, order, crops, the digits' test images (default 0)")
     add("--batch-norm", action=argparse.BooleanOptionalAction, help="normalise, or leave it out (default: normalise)")
     add("--compare", action="store_true", default=None, help="train with and without batch norm, and compare")
     add("--backend", choices=NAMES, help="code that batch norm runs on (default: chosen by the array)")
-    add("--out", type=Path, metavar="DIR", help="folder for results (default: first free of runs/digits, ...-2, ...-3)")
-    add("--resume", action="store_true", help="go on with the run in --out (default: the newest one in runs)")
+    add("--out", type=Path, metavar="DIR", help="folder for results (default: first free of runs/DATASET, ...-2, ...)")
+    add("--resume", action="store_true", help="go on with the run in --out (default: newest of --dataset in runs)")
     add("--no-progress", dest="progress", action="store_false", help="show no progress bars")
 
 

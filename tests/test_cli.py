@@ -15,7 +15,7 @@ from training_helpers import without_times
 import numbabn
 from numbabn import cli
 from numbabn.cli import main
-from numbabn.training import Dataset, checkpoint, compare, digits, loop, recipe
+from numbabn.training import Dataset, checkpoint, compare, digits, loop, recipe, sources
 
 TRAIN = ["train", "--no-progress", "--epochs", "2", "--batch-size", "10"]
 
@@ -31,7 +31,7 @@ def some_digits(seed):
 def here(tmp_path, monkeypatch):
     """Each test in an empty folder, and with fewer images."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(recipe, "digits", some_digits)
+    monkeypatch.setattr(sources, "digits", some_digits)
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # as train does, but for the test alone
     return tmp_path
 
@@ -294,7 +294,7 @@ def test_a_bad_checkpoint_is_one_line_and_exit_code_1(capsys, here, content):
 @pytest.mark.parametrize("module", ["tqdm", "matplotlib.figure", "sklearn.datasets"])
 def test_a_missing_package_is_one_line_and_exit_code_1(capsys, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setattr(recipe, "digits", digits)
+    monkeypatch.setattr(sources, "digits", digits)
     assert main(["train"]) == 1
     shown = capsys.readouterr().err
     assert 'pip install "numbabn[train]"' in shown

@@ -2,12 +2,14 @@
 
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from training_helpers import small_data
+from data_files import write_cifar10, write_cifar100, write_idx
+from training_helpers import small_data, small_model
 
-from numbabn.training import Dataset, batches, digits
+from numbabn.training import Dataset, batches, digits, evaluate, load_dataset, sources, synthetic
 
 
 def test_digits_are_the_images_of_scikit_learn():
@@ -54,11 +56,70 @@ def test_digits_without_scikit_learn_name_the_extra(monkeypatch):
         ({"test_labels": np.zeros((20, 1), int)}, r"test_labels has shape \(20, 1\); expected \(20,\)"),
         ({"test_images": np.zeros((20, 1, 4, 5), np.float32)}, r"of shape \(1, 4, 5\); expected .* \(1, 4, 4\)"),
         ({"test_images": np.zeros((20, 1, 4, 4))}, "test_images are float64"),
+        ({"classes": 3}, "labels go from 0 to 3; expected 0 to 2"),
+        ({"test_labels": np.full(20, -1)}, "labels go from -1 to 3; expected 0 to 3"),
     ],
 )
 def test_bad_data_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         Dataset(**{**vars(small_data()), **change})
+
+
+def test_classes_are_counted_or_told():
+    data = small_data()
+    assert data.classes == 4
+    assert replace(data, classes=7).classes == 7
+
+
+def test_a_batch_is_what_the_arrays_hold():
+    data, indices = small_data(), np.array([5, 0, 7])
+    images, labels = data.train_batch(indices, np.random.default_rng(0))
+    np.testing.assert_array_equal(images, data.train_images[indices])
+    np.testing.assert_array_equal(labels, data.train_labels[indices])
+
+
+def test_a_batch_is_augmented_and_then_transformed():
+    data = replace(small_data(), augment=lambda images, rng: images + rng.random(), transform=lambda images: 2 * images)
+    indices = np.array([5, 0, 7])
+    images, _ = data.train_batch(indices, np.random.default_rng(0))
+    expected = 2 * (data.train_images[indices] + np.random.default_rng(0).random())
+    np.testing.assert_array_equal(images, expected)
+
+
+def test_evaluate_transforms_what_the_model_is_given():
+    data, model = small_data(), small_model()
+    halves = evaluate(model, data.test_images / 2, data.test_labels, transform=lambda images: 2 * images)
+    assert halves == evaluate(model, data.test_images, data.test_labels)
+    assert halves != evaluate(model, data.test_images / 2, data.test_labels)
+
+
+@pytest.mark.parametrize("name", sources.NAMES)
+def test_every_name_gives_the_data_set_of_that_name(tmp_path, name):
+    writers = {"cifar10": write_cifar10, "cifar100": write_cifar100}
+    folder = tmp_path if name in sources.FROM_FILES else None
+    writers.get(name, write_idx)(tmp_path)
+    data = load_dataset(name, folder, seed=3)
+    assert data.name == name
+    assert data.data_dir == (folder and str(folder))
+    assert load_dataset(name, folder, augment=False).augment is None
+
+
+def test_the_seed_reaches_data_that_depend_on_it():
+    np.testing.assert_array_equal(load_dataset("digits", seed=3).test_images, digits(3).test_images)
+    np.testing.assert_array_equal(load_dataset("synthetic", seed=3).test_images, synthetic(seed=3).test_images)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "message"),
+    [
+        ("mnits", None, "name is 'mnits'; expected one of digits, mnist, fashion-mnist, cifar10, cifar100, synthetic"),
+        ("mnist", None, "data_dir is None; expected, for mnist, the folder with its files"),
+        ("digits", "here", "data_dir is 'here'; expected, for digits, None"),
+    ],
+)
+def test_names_and_folders_that_do_not_fit_are_refused(name, folder, message):
+    with pytest.raises(ValueError, match=message):
+        load_dataset(name, folder)
 
 
 @pytest.mark.parametrize("count", [1, 7, 64, 65, 1438])
@@ -77,3 +138,13 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
     assert order(0, 0) == order(0, 0)
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+
+
+def test_chance_is_each_batch_s_own():
+    def drawn(*place):
+        return tuple(batches.generator(*place).integers(0, 1 << 30, 4))
+
+    places = [(seed, epoch, batch) for seed in range(3) for epoch in range(3) for batch in range(3)]
+    assert [drawn(*place) for place in places] == [drawn(*place) for place in places]
+    orders = [tuple(np.random.default_rng([seed, epoch]).integers(0, 1 << 30, 4)) for seed, epoch, _ in places[::3]]
+    assert len({*(drawn(*place) for place in places), *orders}) == 27 + 9

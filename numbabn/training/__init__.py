@@ -3,26 +3,42 @@
 :func:`fit` trains a model of :mod:`numbabn.nn`; ``numbabn train`` on the command line is made of the same parts.
 """
 
+from .augment import Augment
 from .checkpoint import CheckpointError, Place
 from .checkpoint import load as load_checkpoint
 from .checkpoint import save as save_checkpoint
+from .cifar import cifar10, cifar100
 from .data import Dataset, digits
 from .evaluate import Evaluation, evaluate
 from .figures import save_curves
 from .fit import fit
+from .folders import DataError
 from .history import History, Record
+from .idx import fashion_mnist, mnist
+from .normalize import Normalize
+from .sources import load_dataset
+from .synthetic import synthetic
 
 __all__ = [
+    "Augment",
     "CheckpointError",
+    "DataError",
     "Dataset",
     "Evaluation",
     "History",
+    "Normalize",
     "Place",
     "Record",
+    "cifar10",
+    "cifar100",
     "digits",
     "evaluate",
+    "fashion_mnist",
     "fit",
     "load_checkpoint",
+    "load_dataset",
+    "mnist",
     "save_checkpoint",
     "save_curves",
+    "synthetic",
 ]

@@ -19,3 +19,11 @@ def split(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
 def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """Batches of one epoch: the order depends on seed and epoch alone, so a resumed run needs no generator's state."""
     return split(np.random.default_rng([seed, epoch]).permutation(count), batch_size)
+
+
+def generator(seed: int, epoch: int, batch: int) -> np.random.Generator:
+    """Chance for one batch alone, whatever was drawn for others; none of it is that of :func:`shuffled`.
+
+    As a third number beside seed and epoch, batch 0 would be no different from its absence.
+    """
+    return np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(batch,)))

@@ -22,7 +22,7 @@ METADATA_LIMIT = 1 << 24
 
 
 class CheckpointError(ValueError):
-    """The file is no checkpoint, is damaged, or belongs to another model."""
+    """The file is no checkpoint, is damaged, or belongs to another model or run."""
 
 
 @dataclass

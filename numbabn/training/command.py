@@ -13,6 +13,7 @@ from . import compare, recipe
 from .figures import save_curves
 from .loop import BEST, LAST
 from .recipe import Options
+from .sources import FROM_FILES
 
 RUNS = Path("runs")
 WITH, WITHOUT = "with batch norm", "without"
@@ -30,12 +31,15 @@ def train(arguments) -> bool:
     ------
     UsageError
         If the folder, the options or NUMBABN_BACKEND do not fit what is asked for.
+    DataError, OSError
+        If the files of the data set are damaged, missing or cannot be read.
     """
     # OpenMP's threads spin for milliseconds while they wait. With other programs on both cores that took a step of this
     # small network from 36 to 448 ms; without spinning, waking a thread costs microseconds.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    folder = _folder(arguments.out, arguments.resume)
+    folder = _folder(arguments.out, arguments.resume, arguments.dataset or Options.dataset)
     options = _options(arguments, _saved_options(folder) if arguments.resume else None)
+    _check_data_dir(options)
     _check_backend(options)
     need("matplotlib.figure", "train")  # better missed now than after the training
     print("Loading kernels (the first run on a machine compiles them) ...", flush=True)
@@ -49,38 +53,36 @@ def train(arguments) -> bool:
     if options.compare:
         print(f"\n{compare.table(*histories.values())}\n\n{compare.verdict(*histories.values())}\n")
     figure = folder / "curves.png"
-    save_curves(figure, histories, title=f"digits, seed {options.seed}")
+    save_curves(figure, histories, title=f"{options.dataset}, seed {options.seed}")
     print(f"curves         {figure}")
     return False
 
 
-def _folder(out, resume):
+def _folder(out, resume, dataset):
     """The folder to work in: one without a run, or with one where that is to be resumed."""
     if resume:
-        folder = out or max(filter(_holds_run, _default_folders()), key=_number, default=_nth(1))
+        folder = out or _nth(dataset, max(_numbers_of_runs(dataset), default=1))
         if not _holds_run(folder):
             raise UsageError(f"--resume: {folder} holds no run")
         return folder
     if out is None:
-        return next(folder for folder in map(_nth, itertools.count(1)) if not folder.exists())
+        return next(folder for number in itertools.count(1) if not (folder := _nth(dataset, number)).exists())
     if _holds_run(out):
         raise UsageError(f"--out: {out} holds a run already; add --resume, or name another folder")
     return out
 
 
-def _nth(number):
-    return RUNS / ("digits" if number == 1 else f"digits-{number}")
+def _nth(dataset, number):
+    return RUNS / (dataset if number == 1 else f"{dataset}-{number}")
 
 
-def _number(folder):
-    """The ``number`` for which ``_nth`` gives this folder; 0 if there is none."""
-    suffix = folder.name.removeprefix("digits-")
-    number = int(suffix) if suffix.isdecimal() else 1
-    return number if folder == _nth(number) else 0
-
-
-def _default_folders():
-    return [folder for folder in RUNS.glob("digits*") if _number(folder)]
+def _numbers_of_runs(dataset):
+    """Each ``number`` for which ``_nth`` gives a folder with a run."""
+    for folder in filter(_holds_run, RUNS.glob(f"{dataset}*")):
+        suffix = folder.name.removeprefix(f"{dataset}-")
+        number = int(suffix) if suffix.isdecimal() else 1
+        if folder == _nth(dataset, number):
+            yield number
 
 
 def _subfolder(folder, batch_norm):
@@ -97,18 +99,26 @@ def _saved_options(folder):
 
 
 def _options(arguments, saved):
-    """Options as given, or as saved with more epochs."""
+    """Options as given, or as saved with more epochs, and data where they are now."""
     given = {name: getattr(arguments, name) for name in recipe.NAMES if getattr(arguments, name) is not None}
     if "compare" in given and "batch_norm" in given:
         raise UsageError("--compare trains with and without batch norm; leave --batch-norm and --no-batch-norm out")
     if saved is None:
-        return Options(**given)
+        return replace(recipe.defaults(given.get("dataset", Options.dataset)), **given)
     for name, value in given.items():
         before = getattr(saved, name)
-        if value != before and not (name == "epochs" and value > before):
+        if value != before and name != "data_dir" and not (name == "epochs" and value > before):
             more = " (more are possible)" if name == "epochs" else ""
             raise UsageError(f"{_flag(name, value)} contradicts the run to resume, which has {name} = {before}{more}")
     return replace(saved, **given)
+
+
+def _check_data_dir(options):
+    """Refuse a data set without the folder that it needs, or with one that it would not look at."""
+    if options.dataset in FROM_FILES and options.data_dir is None:
+        raise UsageError(f"--dataset {options.dataset} needs --data-dir DIR, the folder with its files")
+    if options.dataset not in FROM_FILES and options.data_dir is not None:
+        raise UsageError(f"--data-dir {options.data_dir}: {options.dataset} is read from no folder; leave it out")
 
 
 def _check_backend(options):

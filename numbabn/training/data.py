@@ -1,5 +1,6 @@
 """Data sets: arrays of images and labels, cut into a part to train on and a part to test on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,16 +17,30 @@ class Dataset:
     Parameters
     ----------
     train_images, test_images : numpy.ndarray
-        Shape ``(N, C, H, W)`` or whatever the model takes, floating; the two differ in N only.
+        Shape ``(N, C, H, W)`` or whatever the model takes, floating; the two differ in N only. With ``transform``,
+        whatever that takes: bytes, say, a quarter of the memory.
     train_labels, test_labels : numpy.ndarray
         Shape ``(N,)``, integers from 0.
     name : str
         For messages and titles.
+    classes : int, optional
+        How many there are; by default the highest label says.
+    transform : callable, optional
+        Called with a batch of images, returns what the model takes; see :class:`Normalize`. Checkpoints keep what its
+        ``settings()`` tells, where it has that method.
+    augment : callable, optional
+        Called with a batch of training images, before ``transform``, and a :class:`numpy.random.Generator`; returns
+        changed copies. See :class:`Augment`. Checkpoints keep its settings too.
+    data_dir : str, optional
+        Folder that the images were read from. Checkpoints tell it, but a run may be resumed with it elsewhere.
+
+    ``transform`` and ``augment`` run in a thread beside the training step, so Numba's threads are not for them.
 
     Raises
     ------
     ValueError
-        If a part is empty, has not one label per image, or the two parts' images differ in shape or dtype.
+        If a part is empty, has not one label per image or one outside the classes, or the two parts' images differ in
+        shape or dtype.
     """
 
     train_images: np.ndarray
@@ -33,6 +48,10 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
     name: str = "data"
+    classes: int | None = None
+    transform: Callable | None = None
+    augment: Callable | None = None
+    data_dir: str | None = None
 
     def __post_init__(self):
         for part in ("train", "test"):
@@ -47,6 +66,18 @@ class Dataset:
                 f"test_images are {test.dtype} of shape {test.shape[1:]}; "
                 f"expected train_images' {train.dtype} of shape {train.shape[1:]}"
             )
+        labels = np.concatenate([self.train_labels, self.test_labels])
+        if self.classes is None:
+            object.__setattr__(self, "classes", int(labels.max()) + 1)
+        if labels.min() < 0 or labels.max() >= self.classes:
+            raise ValueError(f"labels go from {labels.min()} to {labels.max()}; expected 0 to {self.classes - 1}")
+
+    def train_batch(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Some of the training images, augmented and transformed, and their labels."""
+        images = self.train_images[indices]
+        if self.augment is not None:
+            images = self.augment(images, rng)
+        return images if self.transform is None else self.transform(images), self.train_labels[indices]
 
 
 def digits(seed: int = 0, dtype=np.float32) -> Dataset:

@@ -15,7 +15,9 @@ class Evaluation(NamedTuple):
     accuracy: float
 
 
-def evaluate(model, images, labels, *, batch_size: int = 64, label_smoothing: float = 0.0) -> Evaluation:
+def evaluate(
+    model, images, labels, *, batch_size: int = 64, label_smoothing: float = 0.0, transform=None
+) -> Evaluation:
     """Mean loss and accuracy of a model on some images, with running statistics (``training=False``).
 
     Parameters
@@ -28,6 +30,8 @@ def evaluate(model, images, labels, *, batch_size: int = 64, label_smoothing: fl
         Images per call of the model at most.
     label_smoothing : float, default 0.0
         See :class:`numbabn.nn.CrossEntropy`.
+    transform : callable, optional
+        That of the :class:`Dataset`, which makes of a batch of its images what the model takes.
 
     Returns
     -------
@@ -37,7 +41,8 @@ def evaluate(model, images, labels, *, batch_size: int = 64, label_smoothing: fl
     criterion = CrossEntropy(label_smoothing)
     loss, correct = 0.0, 0
     for indices in batches.split(np.arange(len(images)), batch_size):
-        logits = model.forward(images[indices], training=False)
+        batch = images[indices]
+        logits = model.forward(batch if transform is None else transform(batch), training=False)
         loss += criterion.forward(logits, labels[indices]) * len(indices)
         correct += count_correct(logits, labels[indices])
     return Evaluation(loss / len(images), correct / len(images))

@@ -31,6 +31,7 @@ def fit(
 
     The first Ctrl-C lets the batch under way finish, saves, and returns; a second one raises at once. A run resumed
     from there, or from the end of any epoch, ends with bit for bit the weights of a run that was never interrupted.
+    Where the data set has a transform or an augmentation, a thread makes the next batch while a step runs.
 
     Parameters
     ----------
@@ -49,13 +50,13 @@ def fit(
     label_smoothing : float, default 0.0
         See :class:`numbabn.nn.CrossEntropy`; losses are reported with it.
     seed : int, default 0
-        Decides the order of the images, together with the epoch.
+        Decides the order of the images, and how they are augmented, together with the epoch.
     out : str or os.PathLike, optional
         Folder for ``last.npz``, ``best.npz`` (highest test accuracy), ``history.csv`` and ``history.json``, all written
         after each epoch; made if it is not there. Nothing is written by default.
     resume : bool, default False
         Go on from ``last.npz`` in ``out``. Data, model, optimizer, schedule and the other arguments must be what they
-        were; only ``epochs`` may grow.
+        were; only ``epochs`` may grow, and the files of the data may lie elsewhere.
     progress : bool, default True
         Show a bar for each epoch (on standard error, by tqdm).
     settings : dict, optional
@@ -69,13 +70,13 @@ def fit(
     Raises
     ------
     ValueError
-        If an argument is out of range or differs from the saved run's, or the optimiser is another model's.
+        If an argument is out of range, or the optimiser is another model's.
     FileExistsError
         If ``out`` holds a run and ``resume`` is False.
     FileNotFoundError
         If ``resume`` is True and there is no ``last.npz``.
     CheckpointError
-        If ``last.npz`` is damaged or of another model.
+        If ``last.npz`` is damaged, or of another model, data set or setting. It is a ValueError.
     FloatingPointError
         If a loss is not finite. Checkpoints stay as they were before that epoch.
     ImportError
@@ -99,6 +100,9 @@ def fit(
     config = {
         "data": data.name,
         "train_images": len(data.train_images),
+        "transform": _settings(data.transform),
+        "augmentation": _settings(data.augment),
+        "data_dir": data.data_dir,
         "optimizer": type(optimizer).__name__,
         "lr": float(optimizer.lr),
         "optimizer_settings": optimizer.settings(),
@@ -130,8 +134,8 @@ def _start(config, model, optimizer, out, resume):
     place = checkpoint.load_place(last)
     saved = place.config
     for name in {**config, **saved}:
-        if name != "epochs" and config.get(name) != saved.get(name):
-            raise ValueError(f"{name} is {config.get(name)!r}; the run in {out} was made with {saved.get(name)!r}")
+        if name not in ("epochs", "data_dir") and config.get(name) != saved.get(name):
+            raise CheckpointError(f"{name} is {config.get(name)!r}; the run in {out} was made with {saved.get(name)!r}")
     if not isinstance(saved.get("epochs"), int) or config["epochs"] < saved["epochs"]:
         raise ValueError(f"epochs is {config['epochs']}; the run in {out} has {saved.get('epochs')}, expected no fewer")
     done = epoch_batches(place)[: place.batch]
@@ -140,6 +144,13 @@ def _start(config, model, optimizer, out, resume):
     place = checkpoint.load(last, model, optimizer)
     place.config = config
     return place
+
+
+def _settings(part):
+    """What checkpoints keep of a part of the data set that may be any callable."""
+    if part is None:
+        return None
+    return part.settings() if hasattr(part, "settings") else getattr(part, "__name__", type(part).__name__)
 
 
 def _check_parameters(model, optimizer):

@@ -23,7 +23,7 @@ class Record:
     test_loss: float
     test_accuracy: float
     images_per_second: float
-    """Training alone: forward, backward and the optimiser's step."""
+    """Training alone: forward, backward and the optimiser's step, and waiting for images."""
     seconds: float
     """Training and testing from the first epoch on, without compiling kernels and writing files."""
 

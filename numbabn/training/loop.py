@@ -1,5 +1,6 @@
 """The training loop itself: what happens in an epoch, and when a run is saved."""
 
+import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from .data import Dataset
 from .evaluate import count_correct, evaluate
 from .history import History, Record
 from .interrupt import Interrupt
+from .prefetch import prefetched
 
 LAST, BEST = "last.npz", "best.npz"
 
@@ -55,8 +57,7 @@ class Run:
         """Have the kernels loaded or compiled before the clock starts: a step and a test, whose traces are undone."""
         started = perf_counter()
         state = self.model.state_dict()
-        indices = epoch_batches(self.place)[0]
-        images, labels = self.data.train_images[indices], self.data.train_labels[indices]
+        images, labels = self.batch(0, epoch_batches(self.place)[0])
         try:
             self.criterion.forward(self.model.forward(images, training=True), labels)
             self.model.backward(self.criterion.backward(), need_dx=False)
@@ -70,10 +71,11 @@ class Run:
         place, parts = self.place, epoch_batches(self.place)
         title = f"epoch {place.epoch + 1:>2}/{place.config['epochs']}"
         total = len(self.data.train_images)
-        with self.bar(desc=title, total=total, initial=place.images, unit=" images", dynamic_ncols=True) as bar:
+        bar = self.bar(desc=title, total=total, initial=place.images, unit=" images", dynamic_ncols=True)
+        with bar, contextlib.closing(self.batches(parts)) as made:
             for indices in parts[place.batch :]:
                 started = perf_counter()
-                self.step(indices, len(parts))
+                self.step(*next(made), len(parts))
                 place.seconds += perf_counter() - started
                 bar.set_postfix_str(_text(place.loss / place.images, place.correct / place.images), refresh=False)
                 bar.update(len(indices))
@@ -84,9 +86,18 @@ class Run:
             bar.set_postfix_str(f"{_text(record.train_loss, record.train_accuracy)}, test {record.test_accuracy:.2%}")
         self.close(record)
 
-    def step(self, indices, count):
+    def batches(self, parts):
+        """The batches that are left of an epoch; where making them is work, the next one is made beside the step."""
+        data, left = self.data, range(self.place.batch, len(parts))
+        work = data.transform is not None or data.augment is not None
+        return prefetched(lambda number: self.batch(number, parts[number]), left, ahead=int(work))
+
+    def batch(self, number, indices):
+        """Images and labels of a batch of the epoch under way: by its number, the same in a run that was resumed."""
+        return self.data.train_batch(indices, batches.generator(self.place.config["seed"], self.place.epoch, number))
+
+    def step(self, images, labels, count):
         place = self.place
-        images, labels = self.data.train_images[indices], self.data.train_labels[indices]
         logits = self.model.forward(images, training=True)
         loss = self.criterion.forward(logits, labels)
         self.finite(loss, f"batch {place.batch + 1}")
@@ -95,9 +106,9 @@ class Run:
         self.optimizer.lr = self.rate(place.batch, count)
         self.optimizer.step()
         place.batch += 1
-        place.images += len(indices)
+        place.images += len(labels)
         place.correct += correct
-        place.loss += loss * len(indices)
+        place.loss += loss * len(labels)
 
     def measure(self, count):
         place, config = self.place, self.place.config
@@ -108,6 +119,7 @@ class Run:
             self.data.test_labels,
             batch_size=config["batch_size"],
             label_smoothing=config["label_smoothing"],
+            transform=self.data.transform,
         )
         self.finite(test.loss, "the test images")
         before = place.history.final.seconds if place.history.final else 0.0
