@@ -20,14 +20,16 @@ class Host:
         return array
 
 
+HOST = Host()
+
+
 def parameter_dtype(dtype):
     """That of gamma, beta and statistics beside data of a dtype."""
     return "float32" if dtype in ROUNDING else dtype
 
 
-def run(case, given, dtype, *, training, activation, with_residual, backend=None, outputs=False, kind=Host):
+def run(case, given, dtype, *, training, activation, with_residual, backend=None, outputs=False, kind=HOST):
     """Forward and backward; results by name."""
-    kind = kind()
 
     def data(values):
         return kind.send(case.place(encoded(values, dtype)), dtype)
@@ -78,7 +80,7 @@ def scales(case, given, expected, training):
     }
 
 
-def check_against_specification(case, dtype, backend=None, kind=Host, **form):
+def check_against_specification(case, dtype, backend=None, kind=HOST, **form):
     """All results of a backend against the reference's, each in units of what it is made of."""
     given, training = operands(case).rounded(dtype), form["training"]
     limit, rounding = tolerance(dtype, case.count), ROUNDING.get(dtype, 0.0)
@@ -94,7 +96,7 @@ def check_against_specification(case, dtype, backend=None, kind=Host, **form):
         allowed = limit * np.broadcast_to(scale, expected[name].shape)
         if name in ("y", "dx", "dresidual"):
             allowed = allowed + rounding * (np.abs(expected[name]) + allowed)
-        if kind is Host:
+        if kind is HOST:
             parameter = name.startswith(("running", "dgamma", "dbeta"))
             expected_dtype = np.float64 if name in ("mean", "var") else parameter_dtype(dtype) if parameter else dtype
             assert actual[name].dtype == expected_dtype

@@ -14,7 +14,9 @@ FOLDER = Path(__file__).parent / "cuda"
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
 
 
-@pytest.mark.parametrize(("file", "simulated"), [("simulated.py", "1"), ("arrays.py", "1"), ("compiled.py", "0")])
+@pytest.mark.parametrize(
+    ("file", "simulated"), [("simulated.py", "1"), ("device_arrays.py", "1"), ("compiled.py", "0")]
+)
 def test_without_a_card(file, simulated):
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", FOLDER / file]
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": simulated}

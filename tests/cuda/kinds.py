@@ -1,7 +1,6 @@
 """Arrays on a device, of each library: how tests make them of NumPy's, and read them.
 
-In the simulator the device's memory is the host's, so that NumPy's arrays can play the device's, told by their
-interface, and PyTorch's and JAX's of the CPU theirs.
+In the simulator the device's memory is the host's, so that PyTorch's tensors of the CPU can play the device's.
 """
 
 import importlib.util
@@ -14,22 +13,33 @@ from numbabn.backends.cuda import toolkit
 TYPESTR = {"float32": "<f4", "float64": "<f8", "float16": "<f2", "bfloat16": "<V2", "int32": "<i4"}
 
 
-class Array:
-    """Memory that only an interface tells of."""
+def whole(array):
+    """The contiguous array that an array is a window of (or itself), and the bytes to its first element."""
+    base = array if array.base is None else array.base
+    return base, array.ctypes.data - base.ctypes.data
 
-    def __init__(self, array, dtype, device=0):
-        self.array = array
-        self.device_number = device
+
+class Array:
+    """Memory on the device that only an interface tells of."""
+
+    def __init__(self, array, dtype, buffer=None, device=0):
+        base, self.offset = whole(array)
+        self.buffer = buffer or toolkit.upload(np.frombuffer(base.tobytes() or bytes(16), np.uint8))
+        self.shape, self.strides, self.dtype, self.device_number = array.shape, array.strides, array.dtype, device
         self.__cuda_array_interface__ = {
-            "typestr": TYPESTR[dtype], "shape": array.shape, "strides": array.strides,
-            "data": (array.ctypes.data, not array.flags.writeable), "version": 3, "stream": None,
+            "typestr": TYPESTR[dtype], "shape": array.shape, "strides": array.strides, "version": 3, "stream": None,
+            "data": (toolkit.interface(self.buffer)["data"][0] + self.offset, not array.flags.writeable),
         }  # fmt: skip
+
+    def fetch(self):
+        return np.ndarray(self.shape, self.dtype, self.buffer.copy_to_host(), self.offset, self.strides)
 
 
 class Interface:
     """Arrays that only an interface tells of; results are Numba's."""
 
-    results = type(toolkit.device_array((1,), np.dtype(np.float32)))
+    def __init__(self):
+        self.results = type(toolkit.device_array((1,), np.dtype(np.float32)))
 
     def send(self, array, dtype):
         """An array on the device that lies in memory as one of NumPy's does, which holds bfloat16 by its bits."""
@@ -37,13 +47,14 @@ class Interface:
 
     def fetch(self, array):
         """A NumPy array of its values."""
-        values = array.array if isinstance(array, Array) else array.copy_to_host()
+        values = array.fetch() if isinstance(array, Array) else array.copy_to_host()
         return decoded(values.view(np.uint16) if values.dtype == np.dtype("V2") else values)
 
     def windows(self, base, firsts, shape):
         """Arrays of a shape that begin at some elements of one copy of a float32 array."""
-        size = int(np.prod(shape))
-        return [Array(base[first : first + size].reshape(shape), "float32") for first in firsts]
+        views = [base[first : first + int(np.prod(shape))].reshape(shape) for first in firsts]
+        first = Array(views[0], "float32")
+        return [first, *(Array(view, "float32", first.buffer) for view in views[1:])]
 
     def strided(self, pairs):
         """The first column of a float32 array's copy."""
@@ -65,24 +76,48 @@ class Torch:
     def send(self, array, dtype):
         if dtype == "bfloat16":
             array = array.view(np.int16)  # PyTorch's uint16 lacks most operations
-        lowest = array if array.base is None else array.base
-        whole = self._placed(lowest)
+        base, offset = whole(array)
         steps = [step // array.itemsize for step in array.strides]
-        first = (array.ctypes.data - lowest.ctypes.data) // array.itemsize
-        tensor = self.torch.as_strided(whole, array.shape, steps, first)
+        tensor = self.torch.as_strided(self._placed(base), array.shape, steps, offset // array.itemsize)
         return tensor.view(self.torch.bfloat16) if dtype == "bfloat16" else tensor
 
     def fetch(self, array):
         return array.as_subclass(self.torch.Tensor).cpu().double().numpy()
 
     def windows(self, base, firsts, shape):
-        whole, size = self._placed(base), int(np.prod(shape))
-        return [whole[first : first + size].reshape(shape) for first in firsts]
+        placed, size = self._placed(base), int(np.prod(shape))
+        return [placed[first : first + size].reshape(shape) for first in firsts]
 
     def strided(self, pairs):
         return self._placed(pairs)[:, 0]
 
 
+class CuPy:
+    """CuPy's arrays, on a card."""
+
+    def __init__(self):
+        self.cupy = importlib.import_module("cupy")
+        self.results = self.cupy.ndarray
+
+    def send(self, array, dtype):
+        base, offset = whole(array)
+        flat = self.cupy.asarray(np.ascontiguousarray(base)).reshape(-1)[offset // array.itemsize :]
+        placed = self.cupy.lib.stride_tricks.as_strided(flat, array.shape, array.strides)
+        return placed.view(importlib.import_module("ml_dtypes").bfloat16) if dtype == "bfloat16" else placed
+
+    def fetch(self, array):
+        return array.get().astype(np.float64)
+
+    def windows(self, base, firsts, shape):
+        placed, size = self.cupy.asarray(base), int(np.prod(shape))
+        return [placed[first : first + size].reshape(shape) for first in firsts]
+
+    def strided(self, pairs):
+        return self.cupy.asarray(pairs)[:, 0]
+
+
 KINDS = [Interface()]
 if importlib.util.find_spec("torch"):
     KINDS.append(Torch())
+if importlib.util.find_spec("cupy") and not toolkit.SIMULATED:
+    KINDS.append(CuPy())

@@ -43,7 +43,7 @@ def test_small_cases_meet_both_families_and_widths_and_several_blocks():
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
 def test_matches_specification(case, dtype, activation, with_residual, training):
     form = {"training": training, "activation": activation, "with_residual": with_residual}
-    check_against_specification(case, dtype, kind=Interface, **form)
+    check_against_specification(case, dtype, kind=Interface(), **form)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
@@ -52,7 +52,7 @@ def test_matches_specification(case, dtype, activation, with_residual, training)
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
 def test_short_dtypes_match_the_specification(case, dtype, with_residual, training):
     form = {"training": training, "activation": "relu", "with_residual": with_residual}
-    check_against_specification(case, dtype, kind=Interface, **form)
+    check_against_specification(case, dtype, kind=Interface(), **form)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])

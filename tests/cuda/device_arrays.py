@@ -3,11 +3,8 @@
 import numpy as np
 import pytest
 from cases import Case, encoded, operands
-from kinds import KINDS
 
 import numbabn as nbn
-
-pytestmark = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: type(kind).__name__)
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((4, 6, 5)).astype(np.float32)
