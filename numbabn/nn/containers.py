@@ -12,9 +12,18 @@ from .norm import BatchNorm
 
 
 class Sequential(Module):
-    """Modules one after another; parameters are named by position, ``"0.weight"``.
+    """Modules one after another; a BatchNorm followed by a ReLU runs as one fused call.
 
-    A BatchNorm followed by a ReLU runs as one fused call.
+    Parameters
+    ----------
+    *layers : Module
+        Named by position, as in ``"0.weight"``.
+    **named : Module
+        Further ones behind those, by names of their own, as in ``"conv.weight"``.
+
+    Attributes
+    ----------
+    layers : tuple of Module
 
     Examples
     --------
@@ -25,21 +34,32 @@ class Sequential(Module):
     ['0.weight', '1.beta', '1.gamma']
     >>> net.forward(np.eye(4, dtype=np.float32), training=True).shape
     (4, 8)
+    >>> sorted(nn.Sequential(hidden=nn.Linear(4, 8, bias=False), relu=nn.ReLU()).named_parameters())
+    ['hidden.weight']
     """
 
-    def __init__(self, *layers: Module):
+    def __init__(self, *layers: Module, **named: Module):
         super().__init__()
-        for index, layer in enumerate(layers):
+        places = {str(index): layer for index, layer in enumerate(layers)}
+        for name in named:
+            if name in places or "." in name:
+                raise ValueError(f"a layer is named {name!r}; expected a name without dots that is no other's")
+        self._place(places | named)
+
+    def _place(self, layers: dict[str, Module]):
+        """Consist of these from now on."""
+        for index, (name, layer) in enumerate(layers.items()):
             if not isinstance(layer, Module):
-                raise TypeError(f"layer {index} is {type(layer).__name__}; expected a Module")
-            if any(layer is other for other in layers[:index]):
-                raise ValueError(f"layer {index} was given before; a layer keeps its last input, so it has one place")
-        self.layers = layers
-        self._steps = _fuse(layers)
+                raise TypeError(f"layer {name} is {type(layer).__name__}; expected a Module")
+            if any(layer is other for other in list(layers.values())[:index]):
+                raise ValueError(f"layer {name} was given before; a layer keeps its last input, so it has one place")
+        self._children = layers
+        self.layers = tuple(layers.values())
+        self._steps = _fuse(self.layers)
 
     def children(self) -> dict[str, Module]:
-        """The layers, by position."""
-        return {str(index): layer for index, layer in enumerate(self.layers)}
+        """The layers, by name or position."""
+        return dict(self._children)
 
     def forward(self, x: np.ndarray, *, training: bool, **last) -> np.ndarray:
         """Run the layers in order; ``last`` is for the last one (a BatchNorm that is to add a residual)."""
@@ -96,16 +116,16 @@ class Residual(Module):
     (2, 8, 4, 4)
     """
 
+    shown_names = ("activation",)
+
     def __init__(self, body: Module, shortcut: Module | None = None, activation: str | None = "relu"):
         super().__init__()
         for name, module in (("body", body), ("shortcut", shortcut)):
             if not isinstance(module, Module) and not (name == "shortcut" and module is None):
                 raise TypeError(f"{name} is {type(module).__name__}; expected a Module")
-        if activation not in (None, "relu"):
-            raise ValueError(f"activation is {activation!r}; expected None or 'relu'")
         self.body = body
         self.shortcut = shortcut
-        self.activation = activation
+        self.activation = checks.choice("activation", activation, (None, "relu"))
 
     def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
         """Run body and shortcut on x; their outputs must have the same shape."""
@@ -121,7 +141,7 @@ class Residual(Module):
 
     def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
         """Gradient by x: the sum of what comes through body and shortcut."""
-        norm = _last_norm(self.body)
+        given, norm = dy, _last_norm(self.body)
         if norm is None:
             y = self._recall()
             dy = checks.gradient(dy, y.shape, y.dtype)
@@ -133,7 +153,9 @@ class Residual(Module):
             through_shortcut = self.shortcut.backward(through_shortcut, need_dx=need_dx)
         if not need_dx:
             return None
-        return np.add(through_body, through_shortcut, out=self._buffers.like("sum", through_body))
+        passed_on = np.may_share_memory(through_body, given)  # by a body without layers, say
+        total = self._buffers.like("sum", through_body) if passed_on else through_body
+        return np.add(through_body, through_shortcut, out=total)
 
 
 def _last_norm(module):

@@ -41,6 +41,8 @@ class Conv2d(Module):
     (4, 8, 16, 16)
     """
 
+    shown_names = ("stride", "padding")
+
     def __init__(
         self, in_channels, out_channels, kernel_size, *, stride=1, padding=0, bias=True, rng=None, dtype=np.float32
     ):

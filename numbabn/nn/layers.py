@@ -151,6 +151,7 @@ class Dropout(Module):
     """
 
     buffer_names = ("calls",)
+    shown_names = ("p",)
 
     def __init__(self, p, *, seed=0):
         super().__init__()

@@ -68,10 +68,13 @@ class Module(Stateful):
 
     A subclass writes ``forward`` and ``backward``, and calls ``super().__init__()``. Attributes that are a
     :class:`Parameter` or a :class:`Module` are found by themselves; ``buffer_names`` lists attributes that are arrays
-    (or None) to be saved with the parameters but not trained.
+    (or None) to be saved with the parameters but not trained, ``shown_names`` settings for the repr.
 
     Layers keep their outputs' memory: what ``forward`` and ``backward`` return stays valid until the next call of the
     same method. They also refer to their input until then, so that must not be overwritten before ``backward``.
+    The module around a layer may overwrite what its ``backward`` returned, unless that is ``dy`` itself.
+
+    ``copy.deepcopy`` copies parameters, buffers and settings, not the memory of the last calls.
 
     Raises
     ------
@@ -83,16 +86,21 @@ class Module(Stateful):
     """
 
     buffer_names: tuple[str, ...] = ()
+    shown_names: tuple[str, ...] = ()
 
     def __init__(self):
         self._buffers = Buffers()
         self._saved: Any = None
 
     def __repr__(self) -> str:
-        """The class, the shapes of its parameters, and the modules inside, one to a line."""
+        """The class, the shapes of its parameters, some settings, and the modules inside, one to a line."""
         own = [f"{name} {value.value.shape}" for name, value in vars(self).items() if isinstance(value, Parameter)]
+        own += [f"{name}={getattr(self, name)!r}" for name in self.shown_names]
         inside = [f"\n{name}: {module!r}".replace("\n", "\n  ") for name, module in self.children().items()]
         return f"{type(self).__name__}({', '.join(own)}{''.join(inside)})"
+
+    def __getstate__(self):
+        return {**vars(self), "_buffers": Buffers(), "_saved": None}
 
     @abstractmethod
     def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
@@ -115,6 +123,10 @@ class Module(Stateful):
         for child, module in self.children().items():
             found.update({f"{child}.{name}": value for name, value in module.named_parameters().items()})
         return found
+
+    def count_parameters(self) -> int:
+        """How many numbers are trained; a parameter that has two places counts once."""
+        return sum({id(parameter): parameter.value.size for parameter in self.named_parameters().values()}.values())
 
     def named_buffers(self) -> dict[str, np.ndarray]:
         """All arrays that are saved but not trained, by dotted names."""
