@@ -220,3 +220,41 @@ def test_he_normal():
     assert abs(weight.std() / np.sqrt(2 / 90) - 1) < 0.02  # 18,000 draws: standard deviation 0.005
     assert abs(weight.mean()) < 0.005
     np.testing.assert_array_equal(weight, nn.he_normal((200, 10, 3, 3), np.random.default_rng(0), np.float64))
+
+
+def test_layers_by_name():
+    net = nn.Sequential(nn.ReLU(), conv=nn.Linear(3, 2), relu=nn.ReLU())
+    assert list(net.children()) == ["0", "conv", "relu"]
+    assert net.layers == tuple(net.children().values())
+    assert list(net.state_dict()) == ["conv.weight", "conv.bias"]
+    assert repr(net).splitlines()[1:] == ["  0: ReLU()", "  conv: Linear(weight (2, 3), bias (2,))", "  relu: ReLU())"]
+    with pytest.raises(ValueError, match="layer relu was given before"):
+        nn.Sequential(net.layers[0], relu=net.layers[0])
+
+
+@pytest.mark.parametrize("activation", ["relu", None])
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda: nn.Sequential(),
+        lambda: nn.Dropout(0.5),
+        lambda: nn.BatchNorm(3, dtype=np.float64),
+        lambda: nn.Conv2d(3, 3, 1, rng=0, dtype=np.float64),
+        lambda: nn.Residual(nn.Sequential(), activation=None),
+    ],
+)
+def test_the_sum_of_gradients_overwrites_nothing_of_the_callers(body, activation):
+    block, x, dy = nn.Residual(body(), activation=activation), normal(5, 3, 4, 4), normal(5, 3, 4, 4, seed=1)
+    block.forward(x, training=False)
+    given = dy.copy(), x.copy()
+    first = block.backward(dy).copy()
+    np.testing.assert_array_equal(dy, given[0])
+    np.testing.assert_array_equal(x, given[1])
+    np.testing.assert_array_equal(block.backward(dy), first)
+
+
+def test_the_sum_of_gradients_takes_no_memory_of_its_own():
+    block = nn.Residual(nn.Sequential(nn.Conv2d(3, 3, 1, rng=0, dtype=np.float64), nn.BatchNorm(3, dtype=np.float64)))
+    dx = block.backward(block.forward(normal(5, 3, 4, 4), training=True))
+    assert block._buffers._kept == {}
+    assert np.shares_memory(dx, block.body.layers[0]._buffers._kept["dx"])
