@@ -160,6 +160,7 @@ def test_network_of_residual_blocks(training):
         nn.Residual(block(4), activation=None),
         nn.Residual(block(6, norm_last=False)),
         nn.Residual(block(8, norm_last=False), activation=None),
+        nn.Residual(nn.Sequential(block(10, norm_last=False), nn.Dropout(0.1))),
         nn.Residual(nn.BatchNorm(4, dtype=np.float64)),
         nn.Residual(nn.Sequential()),
         nn.MaxPool2d(2),

@@ -63,17 +63,91 @@ def test_fused_residual_gives_what_single_layers_give(shortcut, activation):
         np.testing.assert_allclose(one, two, rtol=1e-11, atol=1e-12)
 
 
-def test_relu_after_batch_norm_is_part_of_its_call(monkeypatch):
+def test_relu_and_sums_are_part_of_the_call_before(monkeypatch):
     def refuse(self, x, *, training):
         raise AssertionError("the ReLU was called by itself")
 
     monkeypatch.setattr(nn.ReLU, "forward", refuse)
-    net = nn.Sequential(nn.BatchNorm(3), nn.ReLU())
-    assert net.forward(normal(4, 3), training=True).min() == 0
     monkeypatch.setattr(nn.Residual, "_recall", refuse)
-    block = nn.Residual(nn.Sequential(nn.BatchNorm(3)))
-    assert block.forward(normal(4, 3), training=True).min() == 0
-    block.backward(normal(4, 3, seed=1))
+    x = normal(4, 3, 1, 1)
+    for make, values in (
+        (lambda: nn.BatchNorm(3), x),
+        (lambda: nn.Conv2d(3, 3, 1, rng=0, dtype=np.float64), x),
+        (lambda: nn.Linear(3, 3, rng=0, dtype=np.float64), x[..., 0, 0]),
+    ):
+        net = nn.Sequential(make(), nn.ReLU())
+        assert net.forward(values, training=True).min() == 0
+        block = nn.Residual(nn.Sequential(make()))
+        assert block.forward(values, training=True).min() == 0
+        block.backward(values)
+
+
+FUSING = {
+    "Conv2d": lambda: (nn.Conv2d(3, 3, 3, padding=1, rng=0, dtype=np.float64), normal(5, 3, 6, 7)),
+    "Conv2d, pointwise": lambda: (nn.Conv2d(3, 3, 1, bias=False, rng=0, dtype=np.float64), normal(5, 3, 6, 7)),
+    "Linear": lambda: (nn.Linear(6, 6, rng=0, dtype=np.float64), normal(90, 6)),
+    "Linear without bias": lambda: (nn.Linear(6, 6, bias=False, rng=0, dtype=np.float64), normal(90, 6)),
+}
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("activation", ["relu", None])
+@pytest.mark.parametrize("add", [True, False])
+@pytest.mark.parametrize("make", FUSING.values(), ids=FUSING)
+def test_layers_add_and_rectify_as_arrays_do(make, add, activation, order):
+    layer, x = make()
+    if layer.bias is not None:
+        layer.bias.value[...] = normal(len(layer.bias.value), seed=3)
+    y = layer.forward(x, training=True).copy()
+    residual = np.asarray(normal(*y.shape, seed=2), order=order) if add else None
+    if add:
+        residual[0, 0] = np.nan
+        y += residual
+    dy, mask = normal(*y.shape, seed=1), ~(y <= 0) if activation else np.ones(y.shape, bool)
+    np.testing.assert_array_equal(
+        layer.forward(x, training=True, activation=activation, residual=residual), np.where(mask, y, 0)
+    )
+    kept = dy.copy()
+    dx = layer.backward(dy).copy()
+    grads = [p.grad.copy() for p in layer.named_parameters().values()]
+    if add:
+        np.testing.assert_array_equal(layer.dresidual, np.where(mask, dy, 0))
+    else:
+        assert layer.dresidual is None
+    np.testing.assert_array_equal(dy, kept)
+    layer.forward(x, training=True)
+    np.testing.assert_array_equal(layer.backward(np.where(mask, dy, 0)), dx)
+    for parameter, grad in zip(layer.named_parameters().values(), grads, strict=True):
+        np.testing.assert_array_equal(parameter.grad, grad)
+
+
+class Shifted(nn.Conv2d):
+    """A subclass that does not know of options: nothing is fused with it."""
+
+    def forward(self, x, *, training):
+        return super().forward(x, training=training) - 1
+
+
+class Halved(nn.Sequential):
+    """The same for a container."""
+
+    def forward(self, x, *, training):
+        return super().forward(x, training=training) / 2
+
+    def backward(self, dy, *, need_dx=True):
+        return super().backward(dy / 2, need_dx=need_dx)
+
+
+def test_subclasses_are_called_as_they_are():
+    x = normal(4, 3, 5, 5)
+    plain = nn.Conv2d(3, 3, 1, rng=0, dtype=np.float64).forward(x, training=True).copy()
+    shifted = nn.Sequential(Shifted(3, 3, 1, rng=0, dtype=np.float64), nn.ReLU())
+    np.testing.assert_array_equal(shifted.forward(x, training=True), np.maximum(plain - 1, 0))
+    block = nn.Residual(Halved(nn.Conv2d(3, 3, 1, rng=0, dtype=np.float64)))
+    np.testing.assert_array_equal(block.forward(x, training=True), np.maximum(plain / 2 + x, 0))
+    assert block.backward(x).shape == x.shape
+    model = nn.Residual(nn.MLP(6, 6, hidden=(4,), dtype=np.float64))
+    assert model.backward(model.forward(normal(5, 6), training=True)).shape == (5, 6)
 
 
 def test_two_rectifiers_in_a_row():

@@ -145,6 +145,21 @@ class Module(Stateful):
         return self._saved
 
 
+class Fusing(Module):
+    """A layer that can add a residual to its result and apply ReLU to the sum, in its own pass over memory.
+
+    Its ``forward`` takes ``residual``, like the result, and ``activation``, None or "relu". After ``backward``,
+    ``dresidual`` is the gradient by ``residual``, or None where there was none.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.dresidual: np.ndarray | None = None
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "dresidual": None}
+
+
 def copy_state(targets: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> None:
     """Copy the arrays of ``state`` into those of ``targets``, once all names, shapes and dtypes are found to agree."""
     state = {name: np.asarray(value) for name, value in state.items()}

@@ -4,10 +4,10 @@ import numpy as np
 
 from ..functional import batch_norm_backward, batch_norm_forward
 from . import checks
-from .module import Module, Parameter
+from .module import Fusing, Parameter
 
 
-class BatchNorm(Module):
+class BatchNorm(Fusing):
     """Batch normalization of each channel, over all other axes.
 
     Parameters
@@ -70,10 +70,6 @@ class BatchNorm(Module):
         self.running_mean = np.zeros(num_features, dtype) if track_running_stats else None
         self.running_var = np.ones(num_features, dtype) if track_running_stats else None
         self.num_batches_tracked = np.zeros((), np.int64) if track_running_stats else None
-        self.dresidual = None
-
-    def __getstate__(self):
-        return {**super().__getstate__(), "dresidual": None}
 
     def forward(self, x: np.ndarray, *, training: bool, activation=None, residual=None) -> np.ndarray:
         """Normalise x, then add ``residual`` (like x) and apply ``activation`` (None or "relu") in the same pass."""

@@ -32,7 +32,7 @@ class Profile:
     """Times every call of a model's modules inside a ``with`` statement. Outside, they run as ever.
 
     As text, by ``print``, it is a table. A module with others inside has only the time of what it does itself, such as
-    the sums of a Residual; a ReLU that is part of a BatchNorm's call counts there. Loss and optimiser are not seen.
+    some sums of a Residual; a ReLU that is part of another layer's call counts there. Loss and optimiser are not seen.
 
     Parameters
     ----------
