@@ -145,6 +145,13 @@ class Doubled(nn.Conv2d):
         return 2 * super().forward(x, training=training)
 
 
+class Loud(nn.BatchNorm):
+    """A subclass of the other one."""
+
+    def forward(self, x, *, training, **options):
+        return 2 * super().forward(x, training=training, **options)
+
+
 CHAINS = {
     "one after another": (lambda: chain(conv(), norm(), norm(), nn.ReLU(), conv(1), norm()), []),
     "across Sequentials": (
@@ -164,6 +171,7 @@ CHAINS = {
     "tied weights": (tied, ["1", "3"]),
     "a layer with two places": (shared_layer, ["0.1"]),
     "a norm with two places": (shared_norm, ["0.1", "1.1"]),
+    "subclass of the norm": (lambda: chain(conv(), Loud(4, dtype=np.float64)), ["1"]),
     "subclass": (lambda: chain(Doubled(4, 4, 1, dtype=np.float64), norm()), ["1"]),
 }
 

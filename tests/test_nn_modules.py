@@ -169,6 +169,15 @@ def test_a_sequential_without_layers_passes_x_on_but_takes_no_options():
     np.testing.assert_array_equal(block.forward(x, training=True), np.maximum(2 * x, 0))
 
 
+def test_read_only_input_is_as_good():
+    block = nn.Residual(nn.Conv2d(3, 3, 1, rng=0, dtype=np.float64))
+    x = normal(2, 3, 4, 4)
+    y, dx = block.forward(x, training=True).copy(), block.backward(x).copy()
+    x.flags.writeable = False
+    np.testing.assert_array_equal(block.forward(x, training=True), y)
+    np.testing.assert_array_equal(block.backward(x), dx)
+
+
 @pytest.mark.parametrize("base", [nn.Module, nn.Optimizer])
 def test_a_base_class_is_not_for_use(base):
     with pytest.raises(TypeError, match="abstract"):

@@ -88,9 +88,9 @@ class ResNet(ImageNetwork):
         Whether that comes before or after the activation. Right before it, the convolutions need and have no bias.
     dropout : float, at least 0 and less than 1
         Probability with which values are dropped in each block between its two convolutions, behind the activation and
-        normalization of the first: on the way around the shortcut nothing is lost.
+        normalization of the first. What the shortcut carries is not dropped.
     shortcut : bool
-        Whether blocks have their shortcut. Without them this is the plain network, of the same parameters and names.
+        Whether blocks have their shortcut. Without, this is the plain network, with the same parameters and names.
     zero_init_last_gamma : bool
         Whether gamma of each block's last batch normalization starts at 0, so that a block starts as its shortcut.
     seed : int
@@ -100,18 +100,18 @@ class ResNet(ImageNetwork):
 
     Notes
     -----
-    Source: K. He et al., "Deep Residual Learning for Image Recognition", 2015, section 4.2. The shortcuts have no
-    parameters, as there (option A: :class:`Subsample` where the shape changes), so that networks with and without them
-    are the same but for the sums. With n blocks to a stage, ``placement`` and ``norm`` make a block::
+    Source: K. He et al., "Deep Residual Learning for Image Recognition", 2015, section 4.2. As there, shortcuts have no
+    parameters (option A: :class:`Subsample` where the shape changes), so that networks with and without them differ in
+    the sums alone. A block is, with other weights at each place::
 
-        "before"   relu(x + norm(conv(relu(norm(conv(x))))))
-        "after"    x + norm(relu(conv(norm(relu(conv(x))))))
-        None       relu(x + conv(relu(conv(x))))
+        relu(x + norm(conv(relu(norm(conv(x))))))    norm="batch", placement="before"
+        x + norm(relu(conv(norm(relu(conv(x))))))    norm="batch", placement="after"
+        relu(x + conv(relu(conv(x))))                norm=None
 
-    where ``conv`` and ``norm`` stand for different layers each time. In the second form the block's last step is its
-    normalization, too, and the sum stays as it is: a ReLU and a normalization of the sums would stand in the way from
-    block to block. Dropout between the convolutions: S. Zagoruyko and N. Komodakis, "Wide Residual Networks", 2016,
-    section 2.4. Zeros for gamma: P. Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 5.1.
+    The sum of the second form stays as it is: a ReLU and a normalization of it would change what shortcuts hand on.
+    Dropout between the convolutions: S. Zagoruyko and N. Komodakis, "Wide Residual Networks", 2016, section 2.4. Zeros
+    for gamma: P. Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 5.1. All weights start by
+    :func:`he_normal`.
 
     Examples
     --------
