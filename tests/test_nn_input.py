@@ -64,7 +64,14 @@ FORWARD = [
     (nn.Flatten(), np.float32(3), ValueError, "x has no axes"),
     (nn.Dropout(0.5), IMAGES.astype(int), TypeError, "x has dtype int64"),
     (nn.SmallCNN(3), IMAGES[:, :, :3], ValueError, "images of 3x5; expected at least 4x4"),
-    (nn.Residual(nn.Conv2d(3, 2, 1)), IMAGES, ValueError, r"body gives shape \(2, 2, 5, 5\), the shortcut"),
+    (nn.Residual(nn.MaxPool2d(2)), IMAGES, ValueError, r"body gives shape \(2, 3, 2, 2\), the shortcut"),
+    (
+        nn.Residual(nn.Conv2d(3, 2, 1)),
+        IMAGES,
+        ValueError,
+        r"residual has shape \(2, 3, 5, 5\); expected \(2, 2, 5, 5\)",
+    ),
+    (nn.Residual(nn.Linear(3, 2)), IMAGES[:, :, 0, 0], ValueError, r"residual has shape \(2, 3\); expected \(2, 2\)"),
     (nn.Residual(nn.BatchNorm(3), nn.Conv2d(3, 2, 1)), IMAGES, ValueError, "residual has shape"),
 ]
 
@@ -76,6 +83,17 @@ def test_forward(layer, x, error, message):
         layer.forward(x, training=True)
     for name, value in layer.state_dict().items():
         np.testing.assert_array_equal(value, kept[name])
+
+
+@pytest.mark.parametrize(("layer", "x"), [(nn.Conv2d(3, 3, 1, rng=0), IMAGES), (nn.Linear(5, 5, rng=0), IMAGES[0, 0])])
+def test_options_of_layers(layer, x):
+    for options, error, message in (
+        ({"activation": "gelu"}, ValueError, "activation is 'gelu'; expected None or 'relu'"),
+        ({"residual": x[:1]}, ValueError, "residual has shape"),
+        ({"residual": x.astype(np.float64)}, TypeError, "residual has dtype float64; expected float32"),
+    ):
+        with pytest.raises(error, match=message):
+            layer.forward(x, training=True, **options)
 
 
 def test_failed_forward_of_batch_norm_changes_nothing():

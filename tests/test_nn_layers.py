@@ -1,5 +1,7 @@
 """What each layer computes, in which memory, and what state it keeps."""
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 
 import numpy as np
@@ -172,7 +174,8 @@ LAYERS = {
     "GlobalAvgPool2d": nn.GlobalAvgPool2d,
     "Dropout": lambda: nn.Dropout(0.5),
     "fused": lambda: nn.Residual(nn.BatchNorm(4)),
-    "unfused": lambda: nn.Residual(nn.Conv2d(4, 4, 1, rng=0)),
+    "fused with a convolution": lambda: nn.Residual(nn.Conv2d(4, 4, 1, rng=0)),
+    "unfused": lambda: nn.Residual(nn.Sequential(nn.Conv2d(4, 4, 1, rng=0), nn.Dropout(0.5))),
 }
 
 
@@ -238,6 +241,29 @@ def test_empty_batch_of_features():
     y = layer.forward(np.empty((0, 2, 3), np.float32), training=True)
     assert y.shape == (0, 2)
     assert layer.backward(y.copy()).shape == (0, 2, 3)
+
+
+def test_layers_share_the_memory_that_they_need_within_a_call():
+    layers = [nn.Conv2d(3, 3, 3, padding=1, rng=seed) for seed in (0, 1)]
+    for layer in layers:
+        layer.backward(layer.forward(channels_last(normal(4, 3, 8, 8, dtype=np.float32)), training=True))
+        assert set(layer._buffers._kept) == {"y", "dx"}
+
+
+def test_layers_may_run_in_several_python_threads():
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, rng=0), nn.ReLU(), nn.Conv2d(16, 8, 3, rng=1))
+    batches = [normal(16, 3, 12, 12, seed=seed, dtype=np.float32) for seed in range(8)]
+
+    def run(x):
+        own = copy.deepcopy(model)
+        y = own.forward(x, training=True)
+        return [own.backward(y).copy(), *(p.grad for p in own.named_parameters().values())]
+
+    expected = [run(x) for x in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for found, alone in zip(pool.map(run, batches), expected, strict=True):
+            for one, other in zip(found, alone, strict=True):
+                np.testing.assert_array_equal(one, other)
 
 
 def test_gradients_are_overwritten_in_place():

@@ -63,17 +63,91 @@ def test_fused_residual_gives_what_single_layers_give(shortcut, activation):
         np.testing.assert_allclose(one, two, rtol=1e-11, atol=1e-12)
 
 
-def test_relu_after_batch_norm_is_part_of_its_call(monkeypatch):
+def test_relu_and_sums_are_part_of_the_call_before(monkeypatch):
     def refuse(self, x, *, training):
         raise AssertionError("the ReLU was called by itself")
 
     monkeypatch.setattr(nn.ReLU, "forward", refuse)
-    net = nn.Sequential(nn.BatchNorm(3), nn.ReLU())
-    assert net.forward(normal(4, 3), training=True).min() == 0
     monkeypatch.setattr(nn.Residual, "_recall", refuse)
-    block = nn.Residual(nn.Sequential(nn.BatchNorm(3)))
-    assert block.forward(normal(4, 3), training=True).min() == 0
-    block.backward(normal(4, 3, seed=1))
+    x = normal(4, 3, 1, 1)
+    for make, values in (
+        (lambda: nn.BatchNorm(3), x),
+        (lambda: nn.Conv2d(3, 3, 1, rng=0, dtype=np.float64), x),
+        (lambda: nn.Linear(3, 3, rng=0, dtype=np.float64), x[..., 0, 0]),
+    ):
+        net = nn.Sequential(make(), nn.ReLU())
+        assert net.forward(values, training=True).min() == 0
+        block = nn.Residual(nn.Sequential(make()))
+        assert block.forward(values, training=True).min() == 0
+        block.backward(values)
+
+
+FUSING = {
+    "Conv2d": lambda: (nn.Conv2d(3, 3, 3, padding=1, rng=0, dtype=np.float64), normal(5, 3, 6, 7)),
+    "Conv2d, pointwise": lambda: (nn.Conv2d(3, 3, 1, bias=False, rng=0, dtype=np.float64), normal(5, 3, 6, 7)),
+    "Linear": lambda: (nn.Linear(6, 6, rng=0, dtype=np.float64), normal(90, 6)),
+    "Linear without bias": lambda: (nn.Linear(6, 6, bias=False, rng=0, dtype=np.float64), normal(90, 6)),
+}
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("activation", ["relu", None])
+@pytest.mark.parametrize("add", [True, False])
+@pytest.mark.parametrize("make", FUSING.values(), ids=FUSING)
+def test_layers_add_and_rectify_as_arrays_do(make, add, activation, order):
+    layer, x = make()
+    if layer.bias is not None:
+        layer.bias.value[...] = normal(len(layer.bias.value), seed=3)
+    y = layer.forward(x, training=True).copy()
+    residual = np.asarray(normal(*y.shape, seed=2), order=order) if add else None
+    if add:
+        residual[0, 0] = np.nan
+        y += residual
+    dy, mask = normal(*y.shape, seed=1), ~(y <= 0) if activation else np.ones(y.shape, bool)
+    np.testing.assert_array_equal(
+        layer.forward(x, training=True, activation=activation, residual=residual), np.where(mask, y, 0)
+    )
+    kept = dy.copy()
+    dx = layer.backward(dy).copy()
+    grads = [p.grad.copy() for p in layer.named_parameters().values()]
+    if add:
+        np.testing.assert_array_equal(layer.dresidual, np.where(mask, dy, 0))
+    else:
+        assert layer.dresidual is None
+    np.testing.assert_array_equal(dy, kept)
+    layer.forward(x, training=True)
+    np.testing.assert_array_equal(layer.backward(np.where(mask, dy, 0)), dx)
+    for parameter, grad in zip(layer.named_parameters().values(), grads, strict=True):
+        np.testing.assert_array_equal(parameter.grad, grad)
+
+
+class Shifted(nn.Conv2d):
+    """A subclass that does not know of options: nothing is fused with it."""
+
+    def forward(self, x, *, training):
+        return super().forward(x, training=training) - 1
+
+
+class Halved(nn.Sequential):
+    """The same for a container."""
+
+    def forward(self, x, *, training):
+        return super().forward(x, training=training) / 2
+
+    def backward(self, dy, *, need_dx=True):
+        return super().backward(dy / 2, need_dx=need_dx)
+
+
+def test_subclasses_are_called_as_they_are():
+    x = normal(4, 3, 5, 5)
+    plain = nn.Conv2d(3, 3, 1, rng=0, dtype=np.float64).forward(x, training=True).copy()
+    shifted = nn.Sequential(Shifted(3, 3, 1, rng=0, dtype=np.float64), nn.ReLU())
+    np.testing.assert_array_equal(shifted.forward(x, training=True), np.maximum(plain - 1, 0))
+    block = nn.Residual(Halved(nn.Conv2d(3, 3, 1, rng=0, dtype=np.float64)))
+    np.testing.assert_array_equal(block.forward(x, training=True), np.maximum(plain / 2 + x, 0))
+    assert block.backward(x).shape == x.shape
+    model = nn.Residual(nn.MLP(6, 6, hidden=(4,), dtype=np.float64))
+    assert model.backward(model.forward(normal(5, 6), training=True)).shape == (5, 6)
 
 
 def test_two_rectifiers_in_a_row():
@@ -93,6 +167,15 @@ def test_a_sequential_without_layers_passes_x_on_but_takes_no_options():
         empty.forward(x, training=True, residual=x)
     block = nn.Residual(empty)
     np.testing.assert_array_equal(block.forward(x, training=True), np.maximum(2 * x, 0))
+
+
+def test_read_only_input_is_as_good():
+    block = nn.Residual(nn.Conv2d(3, 3, 1, rng=0, dtype=np.float64))
+    x = normal(2, 3, 4, 4)
+    y, dx = block.forward(x, training=True).copy(), block.backward(x).copy()
+    x.flags.writeable = False
+    np.testing.assert_array_equal(block.forward(x, training=True), y)
+    np.testing.assert_array_equal(block.backward(x), dx)
 
 
 @pytest.mark.parametrize("base", [nn.Module, nn.Optimizer])
@@ -220,3 +303,41 @@ def test_he_normal():
     assert abs(weight.std() / np.sqrt(2 / 90) - 1) < 0.02  # 18,000 draws: standard deviation 0.005
     assert abs(weight.mean()) < 0.005
     np.testing.assert_array_equal(weight, nn.he_normal((200, 10, 3, 3), np.random.default_rng(0), np.float64))
+
+
+def test_layers_by_name():
+    net = nn.Sequential(nn.ReLU(), conv=nn.Linear(3, 2), relu=nn.ReLU())
+    assert list(net.children()) == ["0", "conv", "relu"]
+    assert net.layers == tuple(net.children().values())
+    assert list(net.state_dict()) == ["conv.weight", "conv.bias"]
+    assert repr(net).splitlines()[1:] == ["  0: ReLU()", "  conv: Linear(weight (2, 3), bias (2,))", "  relu: ReLU())"]
+    with pytest.raises(ValueError, match="layer relu was given before"):
+        nn.Sequential(net.layers[0], relu=net.layers[0])
+
+
+@pytest.mark.parametrize("activation", ["relu", None])
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda: nn.Sequential(),
+        lambda: nn.Dropout(0.5),
+        lambda: nn.BatchNorm(3, dtype=np.float64),
+        lambda: nn.Conv2d(3, 3, 1, rng=0, dtype=np.float64),
+        lambda: nn.Residual(nn.Sequential(), activation=None),
+    ],
+)
+def test_the_sum_of_gradients_overwrites_nothing_of_the_callers(body, activation):
+    block, x, dy = nn.Residual(body(), activation=activation), normal(5, 3, 4, 4), normal(5, 3, 4, 4, seed=1)
+    block.forward(x, training=False)
+    given = dy.copy(), x.copy()
+    first = block.backward(dy).copy()
+    np.testing.assert_array_equal(dy, given[0])
+    np.testing.assert_array_equal(x, given[1])
+    np.testing.assert_array_equal(block.backward(dy), first)
+
+
+def test_the_sum_of_gradients_takes_no_memory_of_its_own():
+    block = nn.Residual(nn.Sequential(nn.Conv2d(3, 3, 1, rng=0, dtype=np.float64), nn.BatchNorm(3, dtype=np.float64)))
+    dx = block.backward(block.forward(normal(5, 3, 4, 4), training=True))
+    assert block._buffers._kept == {}
+    assert np.shares_memory(dx, block.body.layers[0]._buffers._kept["dx"])

@@ -21,17 +21,21 @@ True
 
 from .containers import Residual, Sequential
 from .conv import Conv2d
+from .folding import fold
 from .init import he_normal
 from .layers import Dropout, Flatten, Linear, ReLU
 from .loss import CrossEntropy
-from .models import SmallCNN
+from .models import MLP, SmallCNN
 from .module import Module, Parameter
 from .norm import BatchNorm
 from .optim import SGD, AdamW, Optimizer
 from .pool import GlobalAvgPool2d, MaxPool2d
+from .profiling import LayerTime, Profile
+from .resnet import ResNet, Subsample
 from .schedule import cosine_schedule, step_schedule, warmup_schedule
 
 __all__ = [
+    "MLP",
     "SGD",
     "AdamW",
     "BatchNorm",
@@ -40,16 +44,21 @@ __all__ = [
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
+    "LayerTime",
     "Linear",
     "MaxPool2d",
     "Module",
     "Optimizer",
     "Parameter",
+    "Profile",
     "ReLU",
+    "ResNet",
     "Residual",
     "Sequential",
     "SmallCNN",
+    "Subsample",
     "cosine_schedule",
+    "fold",
     "he_normal",
     "step_schedule",
     "warmup_schedule",

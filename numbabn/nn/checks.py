@@ -4,7 +4,7 @@ import numpy as np
 
 from ..checks import FLOATS, data_array, number
 
-__all__ = ["data_array", "float_dtype", "gradient", "layer_input", "number", "pair", "whole"]
+__all__ = ["choice", "data_array", "float_dtype", "gradient", "layer_input", "number", "pair", "whole"]
 
 
 def float_dtype(dtype) -> np.dtype:
@@ -13,6 +13,13 @@ def float_dtype(dtype) -> np.dtype:
     if dtype not in FLOATS:
         raise TypeError(f"dtype is {dtype}; expected float32 or float64")
     return dtype
+
+
+def choice(name: str, value, options: tuple):
+    """One of a few values, each a string or None."""
+    if not (value is None or isinstance(value, str)) or value not in options:
+        raise ValueError(f"{name} is {value!r}; expected {' or '.join(map(repr, options))}")
+    return value
 
 
 def whole(name: str, value, least: int) -> int:

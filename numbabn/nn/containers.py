@@ -1,20 +1,30 @@
-"""Modules made of modules: one after another, and around a shortcut. They fuse what batch normalization can do at once.
+"""Modules made of modules: one after another, and around a shortcut. They fuse what layers can do at once.
 
-A BatchNorm can add a residual and apply ReLU in its own pass over memory, so that the three cost what one does.
+A BatchNorm, Conv2d or Linear can add a residual and apply ReLU in its own pass over memory.
 """
 
 import numpy as np
 
-from . import checks
-from .layers import ReLU, rectifier_gradient
+from . import checks, products
+from .conv import Conv2d
+from .layers import Linear, ReLU
 from .module import Module
 from .norm import BatchNorm
 
 
 class Sequential(Module):
-    """Modules one after another; parameters are named by position, ``"0.weight"``.
+    """Modules one after another; a BatchNorm, Conv2d or Linear followed by a ReLU runs as one fused call.
 
-    A BatchNorm followed by a ReLU runs as one fused call.
+    Parameters
+    ----------
+    *layers : Module
+        Named by position, as in ``"0.weight"``.
+    **named : Module
+        Further ones behind those, by names of their own, as in ``"conv.weight"``.
+
+    Attributes
+    ----------
+    layers : tuple of Module
 
     Examples
     --------
@@ -25,24 +35,35 @@ class Sequential(Module):
     ['0.weight', '1.beta', '1.gamma']
     >>> net.forward(np.eye(4, dtype=np.float32), training=True).shape
     (4, 8)
+    >>> sorted(nn.Sequential(hidden=nn.Linear(4, 8, bias=False), relu=nn.ReLU()).named_parameters())
+    ['hidden.weight']
     """
 
-    def __init__(self, *layers: Module):
+    def __init__(self, *layers: Module, **named: Module):
         super().__init__()
-        for index, layer in enumerate(layers):
+        places = {str(index): layer for index, layer in enumerate(layers)}
+        for name in named:
+            if name in places or "." in name:
+                raise ValueError(f"a layer is named {name!r}; expected a name without dots that is no other's")
+        self._place(places | named)
+
+    def _place(self, layers: dict[str, Module]):
+        """Consist of these from now on."""
+        for index, (name, layer) in enumerate(layers.items()):
             if not isinstance(layer, Module):
-                raise TypeError(f"layer {index} is {type(layer).__name__}; expected a Module")
-            if any(layer is other for other in layers[:index]):
-                raise ValueError(f"layer {index} was given before; a layer keeps its last input, so it has one place")
-        self.layers = layers
-        self._steps = _fuse(layers)
+                raise TypeError(f"layer {name} is {type(layer).__name__}; expected a Module")
+            if any(layer is other for other in list(layers.values())[:index]):
+                raise ValueError(f"layer {name} was given before; a layer keeps its last input, so it has one place")
+        self._children = layers
+        self.layers = tuple(layers.values())
+        self._steps = _fuse(self.layers)
 
     def children(self) -> dict[str, Module]:
-        """The layers, by position."""
-        return {str(index): layer for index, layer in enumerate(self.layers)}
+        """The layers, by name or position."""
+        return dict(self._children)
 
     def forward(self, x: np.ndarray, *, training: bool, **last) -> np.ndarray:
-        """Run the layers in order; ``last`` is for the last one (a BatchNorm that is to add a residual)."""
+        """Run the layers in order; ``last`` is for the last one (that is to add a residual, say)."""
         if last and not self._steps:
             raise TypeError(f"{', '.join(last)} given to a Sequential without layers; expected one that takes them")
         for layer, options in self._steps[:-1]:
@@ -61,10 +82,10 @@ class Sequential(Module):
 
 
 def _fuse(layers):
-    """Pairs of a layer and its options for ``forward``, in which ReLU behind BatchNorm is one of these."""
+    """Pairs of a layer and its options for ``forward``, of which a ReLU behind it may be one."""
     steps = []
     for layer in layers:
-        if isinstance(layer, ReLU) and steps and isinstance(steps[-1][0], BatchNorm) and not steps[-1][1]:
+        if isinstance(layer, ReLU) and steps and _fuses(steps[-1][0]) and not steps[-1][1]:
             steps[-1] = (steps[-1][0], {"activation": "relu"})
         else:
             steps.append((layer, {}))
@@ -74,7 +95,7 @@ def _fuse(layers):
 class Residual(Module):
     """``activation(body(x) + shortcut(x))``, the block that residual networks are made of.
 
-    If the body ends in a BatchNorm, the sum and the activation are part of its call.
+    If the body ends in a BatchNorm, Conv2d or Linear, the sum and the activation are part of its call.
 
     Parameters
     ----------
@@ -96,21 +117,21 @@ class Residual(Module):
     (2, 8, 4, 4)
     """
 
+    shown_names = ("activation",)
+
     def __init__(self, body: Module, shortcut: Module | None = None, activation: str | None = "relu"):
         super().__init__()
         for name, module in (("body", body), ("shortcut", shortcut)):
             if not isinstance(module, Module) and not (name == "shortcut" and module is None):
                 raise TypeError(f"{name} is {type(module).__name__}; expected a Module")
-        if activation not in (None, "relu"):
-            raise ValueError(f"activation is {activation!r}; expected None or 'relu'")
         self.body = body
         self.shortcut = shortcut
-        self.activation = activation
+        self.activation = checks.choice("activation", activation, (None, "relu"))
 
     def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
         """Run body and shortcut on x; their outputs must have the same shape."""
         shortcut = x if self.shortcut is None else self.shortcut.forward(x, training=training)
-        if _last_norm(self.body) is not None:
+        if _last_fusing(self.body) is not None:
             return self.body.forward(x, training=training, activation=self.activation, residual=shortcut)
         y = self.body.forward(x, training=training)
         if y.shape != shortcut.shape:
@@ -121,23 +142,30 @@ class Residual(Module):
 
     def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
         """Gradient by x: the sum of what comes through body and shortcut."""
-        norm = _last_norm(self.body)
-        if norm is None:
+        given, last = dy, _last_fusing(self.body)
+        if last is None:
             y = self._recall()
             dy = checks.gradient(dy, y.shape, y.dtype)
             if self.activation:
-                dy = rectifier_gradient(dy, y, self._buffers)
+                dy = products.rectifier_gradient(dy, y, self._buffers)
         through_body = self.body.backward(dy, need_dx=need_dx)
-        through_shortcut = dy if norm is None else norm.dresidual
+        through_shortcut = dy if last is None else last.dresidual
         if self.shortcut is not None:
             through_shortcut = self.shortcut.backward(through_shortcut, need_dx=need_dx)
         if not need_dx:
             return None
-        return np.add(through_body, through_shortcut, out=self._buffers.like("sum", through_body))
+        passed_on = np.may_share_memory(through_body, given)  # by a body without layers, say
+        total = self._buffers.like("sum", through_body) if passed_on else through_body
+        return np.add(through_body, through_shortcut, out=total)
 
 
-def _last_norm(module):
-    """The BatchNorm that a module ends in and that can take a residual, or None."""
-    while isinstance(module, Sequential) and module.layers:
+def _fuses(layer):
+    """Whether a layer's ``forward`` is known to take a residual and an activation; subclasses may have their own."""
+    return type(layer).forward in (BatchNorm.forward, Conv2d.forward, Linear.forward)
+
+
+def _last_fusing(module):
+    """The layer that a module ends in, if that can take a residual, or None."""
+    while type(module).forward is Sequential.forward and module.layers:
         module = module.layers[-1]
-    return module if isinstance(module, BatchNorm) else None
+    return module if _fuses(module) else None

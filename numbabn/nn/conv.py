@@ -4,11 +4,11 @@ import numpy as np
 
 from . import checks, products
 from .init import he_normal
-from .module import Module, Parameter
+from .module import Fusing, Parameter
 from .window import window_over
 
 
-class Conv2d(Module):
+class Conv2d(Fusing):
     """Convolution of images with learned filters.
 
     Parameters
@@ -26,6 +26,8 @@ class Conv2d(Module):
     ----------
     weight : Parameter, shape (out_channels, in_channels, height, width)
     bias : Parameter, shape (out_channels,), or None
+    dresidual : array like the result, or None
+        After ``backward``: gradient by ``residual``.
 
     Notes
     -----
@@ -41,6 +43,8 @@ class Conv2d(Module):
     (4, 8, 16, 16)
     """
 
+    shown_names = ("stride", "padding")
+
     def __init__(
         self, in_channels, out_channels, kernel_size, *, stride=1, padding=0, bias=True, rng=None, dtype=np.float32
     ):
@@ -55,24 +59,36 @@ class Conv2d(Module):
         self.weight = Parameter(weight.transpose(0, 3, 1, 2), "weight")
         self.bias = Parameter(np.zeros(filters, dtype), "bias") if bias else None
 
-    def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
-        """Convolve x, shape (N, in_channels, H, W); the result is (N, out_channels, H', W')."""
+    def forward(self, x: np.ndarray, *, training: bool, activation=None, residual=None) -> np.ndarray:
+        """Convolve x, shape (N, in_channels, H, W); the result is (N, out_channels, H', W').
+
+        While it is in cache, ``residual``, of its shape, is added and ``activation`` (None or "relu") applied.
+        """
         weight = self.weight.value
         x = checks.layer_input(x, ("N", weight.shape[1], "H", "W"), weight.dtype)
         window = window_over(x.shape[2:], self.kernel_size, self.stride, self.padding)
+        relu, fused = checks.choice("activation", activation, (None, "relu")) == "relu", residual is not None
+        if fused:
+            shape = len(x), len(weight), window.rows, window.columns
+            residual = checks.layer_input(residual, shape, weight.dtype, "residual")
+            residual = self._buffers.channels_last("residual", residual)
         x = self._buffers.channels_last("x", x)
         bias = None if self.bias is None else self.bias.value
-        y = products.convolve(x, products.as_matrix(weight), bias, window, self._buffers)
+        y = products.convolve(x, products.as_matrix(weight), bias, residual, relu, window, self._buffers)
         y = y.reshape(len(x), window.rows, window.columns, len(weight)).transpose(0, 3, 1, 2)
-        self._saved = x, y, window
+        self._saved = x, y, window, relu, fused
         return y
 
     def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
-        """Gradient by x; fills those of ``weight`` and ``bias``."""
-        x, y, window = self._recall()
-        dy = self._buffers.channels_last("dy", checks.gradient(dy, y.shape, y.dtype))
+        """Gradient by x; fills those of ``weight`` and ``bias``, and ``dresidual``."""
+        x, y, window, relu, fused = self._recall()
+        dy = checks.gradient(dy, y.shape, y.dtype)
+        if relu:
+            dy = products.rectifier_gradient(dy, y, self._buffers, "masked")
+        self.dresidual = dy if fused else None
+        dy = self._buffers.channels_last("dy", dy)
         dy = dy.reshape(-1, dy.shape[3])
-        products.parameter_gradients(dy, x, self.weight, self.bias, window, self._buffers)
+        products.parameter_gradients(dy, x, self.weight, self.bias, window)
         if not need_dx:
             return None
         weight = products.as_matrix(self.weight.value)

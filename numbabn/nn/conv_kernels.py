@@ -13,8 +13,12 @@ from ..jit import device, kernel
 
 
 @kernel
-def convolve(y, x, weight, bias, window, tile, space):
-    """``y = patches(x) @ weight.T + bias``; y is (places, filters), ``space`` a tile of patches for each thread."""
+def convolve(y, x, weight, bias, residual, relu, window, tile, space):
+    """``y = patches(x) @ weight.T + bias + residual``, rectified if ``relu``; y and residual are (places, filters).
+
+    ``bias`` and ``residual`` are empty where there is none; ``space`` has a tile of patches for each thread. What
+    follows the product is done while a tile of y is in cache.
+    """
     places = y.shape[0]
     for task in prange((places + tile - 1) // tile):
         start = task * tile
@@ -22,11 +26,14 @@ def convolve(y, x, weight, bias, window, tile, space):
         patches = _patches(x, window, start, stop, space[get_thread_id()])
         result = y[start:stop]
         np.dot(patches, weight.T, result)
-        if bias.size:
-            for row in range(stop - start):
-                line = result[row]
-                for f in range(bias.size):
-                    line[f] += bias[f]
+        for row in range(stop - start):
+            line = result[row]
+            if bias.size:
+                _add(line, bias)
+            if residual.size:
+                _add(line, residual[start + row])
+            if relu:
+                _rectify(line)
 
 
 @kernel
@@ -130,6 +137,12 @@ def _copy(target, source):
 def _add(target, source):
     for k in range(source.size):
         target[k] += source[k]
+
+
+@device
+def _rectify(values):
+    for k in range(values.size):
+        values[k] = 0 if values[k] < 0 else values[k]
 
 
 @device

@@ -6,12 +6,11 @@ import numpy as np
 
 from . import checks, products
 from .init import he_normal
-from .memory import Buffers
-from .module import Module, Parameter
+from .module import Fusing, Module, Parameter
 from .window import window_over
 
 
-class Linear(Module):
+class Linear(Fusing):
     """``y = x @ weight.T + bias``.
 
     Parameters
@@ -26,6 +25,8 @@ class Linear(Module):
     ----------
     weight : Parameter, shape (out_features, in_features)
     bias : Parameter, shape (out_features,), or None
+    dresidual : array like the result, or None
+        After ``backward``: gradient by ``residual``.
 
     Examples
     --------
@@ -47,21 +48,33 @@ class Linear(Module):
         self.weight = Parameter(he_normal(shape, rng, dtype), "weight")
         self.bias = Parameter(np.zeros(shape[0], dtype), "bias") if bias else None
 
-    def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
-        """Map x, shape (N, in_features), to (N, out_features)."""
+    def forward(self, x: np.ndarray, *, training: bool, activation=None, residual=None) -> np.ndarray:
+        """Map x, shape (N, in_features), to (N, out_features).
+
+        While it is in cache, ``residual``, of its shape, is added and ``activation`` (None or "relu") applied.
+        """
         weight = self.weight.value
         x = checks.layer_input(x, ("N", weight.shape[1]), weight.dtype)
+        relu, fused = checks.choice("activation", activation, (None, "relu")) == "relu", residual is not None
+        if fused:
+            residual = checks.layer_input(residual, (len(x), len(weight)), weight.dtype, "residual")
+            residual = self._buffers.contiguous("residual", residual)
         pixels = self._buffers.contiguous("x", x).reshape(len(x), 1, 1, weight.shape[1])
         bias = None if self.bias is None else self.bias.value
-        y = products.convolve(pixels, products.as_matrix(weight), bias, self._WINDOW, self._buffers)
-        self._saved = pixels, y
+        matrix = products.as_matrix(weight)
+        y = products.convolve(pixels, matrix, bias, residual, relu, self._WINDOW, self._buffers)
+        self._saved = pixels, y, relu, fused
         return y
 
     def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
-        """Gradient by x; fills those of ``weight`` and ``bias``."""
-        pixels, y = self._recall()
-        dy = self._buffers.contiguous("dy", checks.gradient(dy, y.shape, y.dtype))
-        products.parameter_gradients(dy, pixels, self.weight, self.bias, self._WINDOW, self._buffers)
+        """Gradient by x; fills those of ``weight`` and ``bias``, and ``dresidual``."""
+        pixels, y, relu, fused = self._recall()
+        dy = checks.gradient(dy, y.shape, y.dtype)
+        if relu:
+            dy = products.rectifier_gradient(dy, y, self._buffers, "masked")
+        self.dresidual = dy if fused else None
+        dy = self._buffers.contiguous("dy", dy)
+        products.parameter_gradients(dy, pixels, self.weight, self.bias, self._WINDOW)
         if not need_dx:
             return None
         weight = products.as_matrix(self.weight.value)
@@ -69,7 +82,9 @@ class Linear(Module):
 
 
 class ReLU(Module):
-    """``max(x, 0)``; NaN stays NaN. Right behind a BatchNorm in a Sequential it costs nothing: the two are fused.
+    """``max(x, 0)``; NaN stays NaN.
+
+    Right behind a BatchNorm, Conv2d or Linear in a Sequential it costs next to nothing: the two are fused.
 
     Examples
     --------
@@ -91,16 +106,7 @@ class ReLU(Module):
     def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
         """Gradient by x: ``dy`` where y is positive, else 0."""
         y = self._recall()
-        return rectifier_gradient(checks.gradient(dy, y.shape, y.dtype), y, self._buffers)
-
-
-def rectifier_gradient(dy: np.ndarray, y: np.ndarray, buffers: Buffers) -> np.ndarray:
-    """``dy`` where ReLU's output ``y`` is positive (or NaN), else 0. Not a product: 0 times Inf would be NaN."""
-    closed = np.less_equal(y, 0, out=buffers.like("closed", y, bool))
-    dx = buffers.like("dx", y)
-    np.copyto(dx, dy)
-    np.copyto(dx, 0, where=closed)
-    return dx
+        return products.rectifier_gradient(checks.gradient(dy, y.shape, y.dtype), y, self._buffers)
 
 
 class Flatten(Module):
@@ -151,6 +157,7 @@ class Dropout(Module):
     """
 
     buffer_names = ("calls",)
+    shown_names = ("p",)
 
     def __init__(self, p, *, seed=0):
         super().__init__()

@@ -68,10 +68,13 @@ class Module(Stateful):
 
     A subclass writes ``forward`` and ``backward``, and calls ``super().__init__()``. Attributes that are a
     :class:`Parameter` or a :class:`Module` are found by themselves; ``buffer_names`` lists attributes that are arrays
-    (or None) to be saved with the parameters but not trained.
+    (or None) to be saved with the parameters but not trained, ``shown_names`` settings for the repr.
 
     Layers keep their outputs' memory: what ``forward`` and ``backward`` return stays valid until the next call of the
     same method. They also refer to their input until then, so that must not be overwritten before ``backward``.
+    The module around a layer may overwrite what its ``backward`` returned, unless that is ``dy`` itself.
+
+    ``copy.deepcopy`` copies parameters, buffers and settings, not the memory of the last calls.
 
     Raises
     ------
@@ -83,16 +86,21 @@ class Module(Stateful):
     """
 
     buffer_names: tuple[str, ...] = ()
+    shown_names: tuple[str, ...] = ()
 
     def __init__(self):
         self._buffers = Buffers()
         self._saved: Any = None
 
     def __repr__(self) -> str:
-        """The class, the shapes of its parameters, and the modules inside, one to a line."""
+        """The class, the shapes of its parameters, some settings, and the modules inside, one to a line."""
         own = [f"{name} {value.value.shape}" for name, value in vars(self).items() if isinstance(value, Parameter)]
+        own += [f"{name}={getattr(self, name)!r}" for name in self.shown_names]
         inside = [f"\n{name}: {module!r}".replace("\n", "\n  ") for name, module in self.children().items()]
         return f"{type(self).__name__}({', '.join(own)}{''.join(inside)})"
+
+    def __getstate__(self):
+        return {**vars(self), "_buffers": Buffers(), "_saved": None}
 
     @abstractmethod
     def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
@@ -116,6 +124,10 @@ class Module(Stateful):
             found.update({f"{child}.{name}": value for name, value in module.named_parameters().items()})
         return found
 
+    def count_parameters(self) -> int:
+        """How many numbers are trained; a parameter that has two places counts once."""
+        return sum({id(parameter): parameter.value.size for parameter in self.named_parameters().values()}.values())
+
     def named_buffers(self) -> dict[str, np.ndarray]:
         """All arrays that are saved but not trained, by dotted names."""
         found = {name: getattr(self, name) for name in self.buffer_names if getattr(self, name) is not None}
@@ -131,6 +143,21 @@ class Module(Stateful):
         if self._saved is None:
             raise RuntimeError(f"{type(self).__name__}.backward was called before forward")
         return self._saved
+
+
+class Fusing(Module):
+    """A layer that can add a residual to its result and apply ReLU to the sum, in its own pass over memory.
+
+    Its ``forward`` takes ``residual``, like the result, and ``activation``, None or "relu". After ``backward``,
+    ``dresidual`` is the gradient by ``residual``, or None where there was none.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.dresidual: np.ndarray | None = None
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "dresidual": None}
 
 
 def copy_state(targets: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> None:

@@ -4,10 +4,10 @@ import numpy as np
 
 from ..functional import batch_norm_backward, batch_norm_forward
 from . import checks
-from .module import Module, Parameter
+from .module import Fusing, Parameter
 
 
-class BatchNorm(Module):
+class BatchNorm(Fusing):
     """Batch normalization of each channel, over all other axes.
 
     Parameters
@@ -70,8 +70,6 @@ class BatchNorm(Module):
         self.running_mean = np.zeros(num_features, dtype) if track_running_stats else None
         self.running_var = np.ones(num_features, dtype) if track_running_stats else None
         self.num_batches_tracked = np.zeros((), np.int64) if track_running_stats else None
-        self.dresidual = None
-        self._x = None
 
     def forward(self, x: np.ndarray, *, training: bool, activation=None, residual=None) -> np.ndarray:
         """Normalise x, then add ``residual`` (like x) and apply ``activation`` (None or "relu") in the same pass."""
@@ -79,7 +77,7 @@ class BatchNorm(Module):
         if not -x.ndim <= self.axis < x.ndim or x.shape[self.axis] != self.num_features:
             raise ValueError(f"x has shape {x.shape}; expected {self.num_features} channels on axis {self.axis}")
         tracked = self.num_batches_tracked is not None
-        y, self._saved = batch_norm_forward(
+        y, context = batch_norm_forward(
             x,
             None if self.gamma is None else self.gamma.value,
             None if self.beta is None else self.beta.value,
@@ -95,7 +93,7 @@ class BatchNorm(Module):
         )
         if training and tracked and x.size:
             self.num_batches_tracked += 1
-        self._x = x
+        self._saved = context, x
         return y
 
     def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
@@ -103,10 +101,10 @@ class BatchNorm(Module):
 
         Works after ``forward(training=False)``, too: the running statistics are constants then.
         """
-        context = self._recall()
-        dx = self._buffers.like("dx", self._x)
+        context, x = self._recall()
+        dx = self._buffers.like("dx", x)
         fused_sum = context.has_residual and context.relu
-        out = (dx, self._buffers.like("dresidual", self._x)) if fused_sum else dx
+        out = (dx, self._buffers.like("dresidual", x)) if fused_sum else dx
         grads = batch_norm_backward(dy, context, out=out)
         for parameter, gradient in ((self.gamma, grads.dgamma), (self.beta, grads.dbeta)):
             if parameter is not None:

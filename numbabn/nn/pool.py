@@ -29,6 +29,8 @@ class MaxPool2d(Module):
              [13., 15.]]]])
     """
 
+    shown_names = ("kernel_size", "stride", "padding")
+
     def __init__(self, kernel_size, *, stride=None, padding=0):
         super().__init__()
         self.kernel_size = checks.pair("kernel_size", kernel_size, 1)
