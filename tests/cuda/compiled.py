@@ -65,6 +65,7 @@ GENERATIONS = pytest.mark.parametrize("generation", [(8, 0), (9, 0)], ids=["sm_8
 FEW = [Words("float32", 4, "float64"), Words("float16", 8, "float64"), Words("bfloat16", 8, "float64")]
 """Very few values per channel are computed in float64."""
 
+RAGGED = [Words(dtype, lanes, "float64" if dtype == "float64" else "float32", True) for dtype, lanes in WIDE.items()]
 WORDS = [
     Words(dtype, lanes, "float64" if dtype == "float64" else "float32") for dtype in WIDE for lanes in (WIDE[dtype], 1)
 ]
@@ -87,6 +88,17 @@ def test_walks(family, name, words, generation, tmp_path):
 def test_walks_over_few_values(family, name, words, tmp_path):
     report, _ = machine_code(getattr(family, name), KINDS[name].format(family.SIZES), words, (9, 0), tmp_path)
     assert " 0 bytes spill stores, 0 bytes spill loads" in report
+
+
+@GENERATIONS
+@pytest.mark.parametrize("words", RAGGED, ids=lambda words: words.dtype)
+@pytest.mark.parametrize("name", KINDS)
+def test_walks_over_ragged_rows(name, words, generation, tmp_path):
+    report, code = machine_code(getattr(planes, name), KINDS[name].format(planes.SIZES), words, generation, tmp_path)
+    assert_lean(report, code, words)
+    assert "LDG.E.128" in code
+    if name in ("normalize", "write_gradient"):
+        assert "STG.E.128" in code
 
 
 @GENERATIONS

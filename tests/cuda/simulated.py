@@ -15,7 +15,14 @@ from numbabn.backends.cuda.simd import Simulated, load, store
 
 SMALL = [case for case in CASES if np.prod(case.shape) <= 260]
 SMALL += [Case("NC-12", (31, 12)), Case("NHWC-8", (3, 2, 3, 8), axis=-1), Case("NCHW-8", (9, 2, 2, 4))]
-SMALL += [Case("NC-8", (9, 8)), Case("NC-65", (5, 65)), Case("NCHW-32", (4, 2, 4, 8)), Case("NCL-5", (3, 4, 5))]
+SMALL += [
+    Case("NC-8", (9, 8)),
+    Case("NC-65", (5, 65)),
+    Case("NCHW-32", (4, 2, 4, 8)),
+    Case("NCL-5", (3, 4, 5)),
+    Case("NCHW-3x3", (5, 3, 3, 3)),
+]
+SMALL += [Case("NCL-one-row", (1, 2, 9)), Case("NC-3x8", (3, 8))]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,9 +39,12 @@ def test_small_cases_meet_both_families_and_widths_and_several_blocks():
     for case in SMALL:
         outer, channels = int(np.prod(case.shape[: case.axis])), case.channels
         inner = int(np.prod(case.shape)) // (outer * channels)
-        launch = launching.launch_for((outer, channels, inner), "float32", True, True)
-        met["planes" if launch.family is planes else "rows"].add((launch.words.lanes > 1, launch.count > 1))
-    assert met["planes"] == met["rows"] == {(False, False), (False, True), (True, False), (True, True)}
+        launch = launching.launch_for((outer, channels, inner), "float32", 16, True)
+        width = "ragged" if launch.words.ragged else "wide" if launch.words.lanes == 4 else "narrow"
+        met["planes" if launch.family is planes else "rows"].add((width, launch.count > 1))
+    expected = {(width, several) for width in ("narrow", "wide") for several in (False, True)}
+    assert met["rows"] == expected
+    assert met["planes"] == expected | {("ragged", False), ("ragged", True)}
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
@@ -88,7 +98,7 @@ def test_what_is_no_number_stays_in_its_channel(shape, value):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_short_dtypes_are_rounded_to_nearest(dtype):
     values = np.array([1.0, 1.001, -3.14159, 1e-3, 0.0, 65000.0, np.inf, np.nan], np.float32)
-    memory = Simulated(np.zeros((1, 8), np.float16 if dtype == "float16" else np.uint16), "float32")
+    memory = Simulated(np.zeros(8, np.float16 if dtype == "float16" else np.uint16), 8, "float32")
     store(memory, 0, values)
     loaded = load(memory, 0)
     assert loaded.dtype == np.float32

@@ -70,7 +70,7 @@ def _space():
 
 def _launch(x, training):
     """Memory of Numba's begins at a multiple of 256 bytes."""
-    return launch_for(x.shape, dtype_name(x.dtype), True, training)
+    return launch_for(x.shape, dtype_name(x.dtype), 16, training)
 
 
 def _carry(array):

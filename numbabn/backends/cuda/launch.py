@@ -5,7 +5,7 @@ Kernels are given addresses and numbers: each array would be seven arguments of 
 
 from ctypes import c_float
 from functools import lru_cache
-from math import prod
+from math import gcd, prod
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from ...jit import ceil_div
 from ..host import FEW
 from . import planes, rows, toolkit
 from .memory import DTYPES, Memory
-from .policy import SETTLERS, THREADS, VECTORS, WIDTH
+from .policy import BLOCKS, LEAST_VECTORS, RAGGED_FROM, SETTLERS, THREADS, VECTORS, WIDTH
 
 if toolkit.SIMULATED:
     from .simd import Simulated
@@ -33,6 +33,8 @@ class Words(NamedTuple):
     """Elements that are read at a time."""
     real: str
     """The dtype that is computed in, and that of the table."""
+    ragged: bool = False
+    """Whether rows of elements may begin and end within a vector."""
 
     @property
     def parameter(self):
@@ -46,9 +48,9 @@ class Launch(NamedTuple):
     family: object
     """The module of its kernels."""
     words: Words
-    sizes: tuple[int, int, int]
-    """For kernels of ``planes``, outer, channels and the vectors of a row; for ``rows``, outer, vectors of channels and
-    how many of them a block takes."""
+    sizes: tuple[int, ...]
+    """For kernels of ``planes``, outer, channels, inner and the vectors of a row; for ``rows``, outer, vectors of
+    channels and how many of them a block takes."""
     count: int
     """Parts that a channel's values are summed in."""
     blocks: int
@@ -58,8 +60,8 @@ class Launch(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def launch_for(shape, dtype, aligned, training):
-    """How canonical arrays of a shape are launched; ``aligned`` tells whether all begin at a multiple of 16 bytes.
+def launch_for(shape, dtype, alignment, training):
+    """How canonical arrays of a shape are launched; all their addresses are multiples of ``alignment``, at most 16.
 
     The gradient in training on very few values per channel is little but what two almost equal terms differ by: these
     are computed in float64.
@@ -67,17 +69,26 @@ def launch_for(shape, dtype, aligned, training):
     outer, channels, inner = shape
     values = outer * inner
     real = "float64" if dtype == "float64" or (training and values <= FEW) else "float32"
-    lanes = 16 // DTYPES[dtype].itemsize
-    if not aligned or (inner if inner > 1 else channels) % lanes:
-        lanes = 1
-    words = Words(dtype, lanes, real)
+    lanes = max(1, alignment // DTYPES[dtype].itemsize)
     if inner > 1:
-        count = ceil_div(outer * inner // lanes, THREADS * VECTORS)
-        return Launch(planes, words, (outer, channels, inner // lanes), count, channels * count, channels, values)
+        ragged = inner % lanes > 0 and inner >= RAGGED_FROM * lanes
+        lanes = lanes if ragged else gcd(lanes, inner)
+        slots = ceil_div(inner + lanes - 1, lanes) if ragged else inner // lanes
+        count = _parts(outer * slots, channels, THREADS)
+        sizes = outer, channels, inner, slots
+        return Launch(planes, Words(dtype, lanes, real, ragged), sizes, count, channels * count, channels, values)
+    lanes = gcd(lanes, channels) or 1
     vectors = channels // lanes
     width = min(WIDTH, 1 << (vectors - 1).bit_length()) if vectors else 1
-    count = ceil_div(values, THREADS // width * VECTORS)
-    return Launch(rows, words, (values, vectors, width), count, ceil_div(vectors, width) * count, channels, values)
+    tiles = ceil_div(vectors, width)
+    count = _parts(values, tiles, THREADS // width)
+    return Launch(rows, Words(dtype, lanes, real), (values, vectors, width), count, tiles * count, channels, values)
+
+
+def _parts(size, columns, threads):
+    """Parts of each of some columns of vectors, of which ``threads`` take one at a time."""
+    each = min(VECTORS, max(LEAST_VECTORS, ceil_div(size * columns, BLOCKS * threads)))
+    return ceil_div(size, threads * each)
 
 
 def run(space, words, kernel, blocks, kinds, *values):
@@ -110,9 +121,10 @@ def _simulated(words, kind, value):
     if not isinstance(value, Memory):
         return np.dtype(words.real).type(value) if kind == "f" else value
     flat = np.asarray(Memory(value.owner, value.address, (prod(value.shape),), None, value.dtype))
-    if kind == "d":
-        flat = (flat.view(np.uint16) if value.dtype == "bfloat16" else flat).reshape(-1, words.lanes)
-    return Simulated(flat, words.real)
+    if kind != "d":
+        return Simulated(flat, None, words.real)
+    flat = flat.view(np.uint16) if value.dtype == "bfloat16" else flat
+    return Simulated(flat, words.lanes, words.real, words.ragged)
 
 
 def settling_blocks(launch):

@@ -1,5 +1,7 @@
 """Memory on the device: where it is, whose it is, and its metadata as checks and layouts look at them."""
 
+from math import gcd
+
 import numpy as np
 
 from ...places import BFLOAT16
@@ -39,9 +41,9 @@ class Memory:
         }
 
     @property
-    def aligned(self):
-        """Whether vectors of 16 bytes may be read from its beginning on."""
-        return self.address % 16 == 0
+    def alignment(self):
+        """The most bytes, up to 16, that the address is a multiple of."""
+        return gcd(self.address, 16)
 
 
 def memory_of(metadata):

@@ -99,7 +99,7 @@ def _memory(array):
 
 def _launch(view, training, *arrays):
     memory = [memory_of(array) for array in arrays if array is not None]
-    return launch_for(view.canonical, memory[0].dtype, all(one.aligned for one in memory), training)
+    return launch_for(view.canonical, memory[0].dtype, min(one.alignment for one in memory), training)
 
 
 def _new(space, view, like):

@@ -9,7 +9,7 @@ from ..host import BETA, GAMMA, INVSTD, MEAN, REST
 from .epilogue import add_and_clip, let_through
 from .moments import add_block, merge_block
 from .policy import THREADS
-from .simd import cast, fma, gather, lanes, load, scatter, shared, splat, store
+from .simd import EVERYWHERE, cast, fma, gather, lanes, load, scatter, shared, splat, store
 from .toolkit import cuda, device, kernel
 
 SIZES = "lii"
@@ -75,7 +75,7 @@ def normalize(x, residual, y, table, outer, channels, width, count, flags):
     for k in range(row, stop, THREADS // width):
         i = k * channels + vector
         v = fma(load(x, i) - m, p, r)
-        store(y, i, add_and_clip(v, residual, i, flags))
+        store(y, i, add_and_clip(v, residual, i, EVERYWHERE, flags))
 
 
 @kernel
@@ -91,7 +91,7 @@ def sum_gradient_parts(dy, x, y, parts, table, outer, channels, width, count, fl
     for k in range(row, stop, THREADS // width):
         i = k * channels + vector
         d = load(x, i) - m
-        g = let_through(load(dy, i), d, p, r, y, i, flags)
+        g = let_through(load(dy, i), d, p, r, y, i, EVERYWHERE, flags)
         s = s + g
         q = fma(g, d * h, q)
     numbers = shared(x, 2)
@@ -120,7 +120,7 @@ def write_gradient(dy, x, y, dx, dresidual, table, gradients, outer, channels, w
     for k in range(row, stop, THREADS // width):
         i = k * channels + vector
         d = load(x, i) - m
-        g = let_through(load(dy, i), d, p, r, y, i, flags)
+        g = let_through(load(dy, i), d, p, r, y, i, EVERYWHERE, flags)
         if flags & FROM_Y:
             store(dresidual, i, g)
         store(dx, i, g * p if flags & FROZEN else fma(g - u, p, fma(d * h, b, a)))

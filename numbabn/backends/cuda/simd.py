@@ -2,7 +2,7 @@
 
 What its pointers point to is the type that a kernel is compiled for, so that one text serves both widths and all
 dtypes: float16 and bfloat16 are float32 in registers, and all may be float64. Offsets count vectors. In the simulator
-memory is an array of shape ``(vectors, lanes)``, with bfloat16 as uint16, and a vector is like one of its rows.
+memory is ``Simulated``, with bfloat16 as uint16, and a vector is an array.
 """
 
 import operator
@@ -15,26 +15,41 @@ from .policy import THREADS
 from .toolkit import SIMULATED, cuda
 
 BYTES = 16
+
+EVERYWHERE = (0, 0, 0)
+"""A span (see ``load_within``) for memory that is not ragged, where nothing asks for it."""
+
 SHARED = 3
 """LLVM's number of the address space that a block shares."""
 
-INT16, INT32, FLOAT, DOUBLE = ir.IntType(16), ir.IntType(32), ir.FloatType(), ir.DoubleType()
+INT16, INT32, INT64, FLOAT, DOUBLE = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
 
 if SIMULATED:
     ALLOCATION = threading.Lock()
 
     class Simulated:
-        """Memory as a kernel sees it: vectors of data, or numbers; ``real`` is the dtype that is computed in."""
+        """Memory as a kernel sees it: vectors of data, or with no ``lanes`` numbers; ``real`` is computed in."""
 
-        def __init__(self, array, real):
+        def __init__(self, array, lanes, real, ragged=False):
             self.array = array
+            self.lanes = lanes
             self.real = np.dtype(real)
+            self.ragged = ragged
+
+        def single(self):
+            """The same memory an element at a time."""
+            return Simulated(self.array, 1, self.real)
+
+        def _at(self, index):
+            if not 0 <= index < self.array.size // (self.lanes or 1):
+                raise IndexError(f"{index} is outside of {self.array.size} elements in vectors of {self.lanes}")
+            return slice(index * self.lanes, (index + 1) * self.lanes) if self.lanes else index
 
         def __getitem__(self, index):
-            return self.array[index]
+            return self.array[self._at(index)]
 
         def __setitem__(self, index, value):
-            self.array[index] = value
+            self.array[self._at(index)] = value
 
     def load(memory, offset):
         """The vector at ``memory[offset]``."""
@@ -52,9 +67,47 @@ if SIMULATED:
         with np.errstate(over="ignore"):
             memory[offset] = value
 
+    def load_within(memory, offset, span, fill):
+        """The vector at an offset; lanes that are not of the row ``span`` hold those of ``fill``.
+
+        A span is ``(whole, first, stop)``: how many vectors lie in memory entirely, behind which no other lane is read;
+        the row's first element, and the one behind its last.
+        """
+        if not memory.ragged:
+            return load(memory, offset)
+        value, single = np.array(fill), memory.single()
+        for lane in _inside(memory, offset, span):
+            value[lane] = load(single, offset * value.size + lane)[0]
+        return value
+
+    def store_within(memory, offset, span, value):
+        """Write those lanes of a vector that are of a row."""
+        if not memory.ragged:
+            store(memory, offset, value)
+            return
+        for lane in _inside(memory, offset, span):
+            store(memory.single(), offset * value.size + lane, value[lane : lane + 1])
+
+    def within(memory, offset, span):
+        """How many lanes those are."""
+        return len(_inside(memory, offset, span)) if memory.ragged else lanes(memory)
+
+    def _inside(memory, offset, span):
+        """Those lanes."""
+        begin, (_, first, stop) = offset * lanes(memory), span
+        return range(max(0, first - begin), min(lanes(memory), stop - begin))
+
+    def element(memory, index):
+        """One element."""
+        return load(memory.single(), index)[0]
+
+    def vector_of(memory, element):
+        """The offset of the vector that an element is in."""
+        return element // lanes(memory)
+
     def lanes(memory):
         """Elements in a vector."""
-        return memory.array.shape[1]
+        return memory.lanes
 
     def splat(memory, scalar):
         """A vector with ``scalar`` in every lane."""
@@ -78,10 +131,6 @@ if SIMULATED:
             value = value[: value.size // 2] + value[value.size // 2 :]
         return value[0]
 
-    def first(value):
-        """The first lane."""
-        return value[0]
-
     def cast(numbers, value):
         """A number of the dtype of ``numbers``."""
         return numbers.array.dtype.type(value)
@@ -97,7 +146,7 @@ if SIMULATED:
 
     def shared(memory, rows):
         """Memory that a block shares: rows of a number for each thread and lane."""
-        width = lanes(memory) if memory.array.ndim == 2 else 1
+        width = memory.lanes or 1
         with ALLOCATION:  # two threads that find nothing there would each get their own
             return cuda.shared.array(rows * THREADS * width, memory.real)
 
@@ -106,14 +155,18 @@ else:
     from numba.cuda.cudaimpl import lower as lower_for_cuda
     from numba.cuda.extending import core_models, intrinsic, register_model, type_callable
 
-    class Packed(types.Type):
-        """What memory holds: some lanes of a dtype, by its NumPy name, and the dtype that is computed in."""
+    SPAN = types.UniTuple(types.int64, 3)
 
-        def __init__(self, dtype, lanes, real):
+    class Packed(types.Type):
+        """What memory holds: some lanes of a dtype, by its NumPy name, the dtype that is computed in, and whether rows
+        of elements may begin and end within a vector."""
+
+        def __init__(self, dtype, lanes, real, ragged):
             self.dtype = dtype
             self.lanes = lanes
             self.real = real
-            super().__init__(name=f"Packed({dtype} x {lanes} in {real})")
+            self.ragged = ragged
+            super().__init__(name=f"Packed({dtype} x {lanes} in {real}{', ragged' * ragged})")
 
         @property
         def vector(self):
@@ -126,6 +179,11 @@ else:
             if self.dtype in ("float32", "float64"):
                 return ir.VectorType(FLOAT if self.dtype == "float32" else DOUBLE, self.lanes)
             return ir.VectorType(INT32, self.lanes // 2) if self.lanes > 1 else ir.VectorType(INT16, 1)
+
+        @property
+        def single(self):
+            """The same memory an element at a time."""
+            return Packed(self.dtype, 1, self.real, False)
 
         @property
         def bytes(self):
@@ -155,9 +213,9 @@ else:
             element = DOUBLE if fe_type.dtype == types.float64 else FLOAT
             super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.lanes))
 
-    def pointer_type(dtype, lanes, real):
+    def pointer_type(dtype, lanes, real, ragged):
         """The type of a pointer to vectors."""
-        return types.CPointer(Packed(dtype, lanes, real))
+        return types.CPointer(Packed(dtype, lanes, real, ragged))
 
     @intrinsic
     def load(typingctx, memory, offset):
@@ -165,12 +223,7 @@ else:
         packed = memory.dtype
 
         def codegen(context, builder, signature, args):
-            value = builder.load(builder.gep(args[0], [args[1]]), align=packed.bytes)
-            if packed.dtype in WIDENED:
-                value = _vector(builder, [WIDENED[packed.dtype](builder, short) for short in _shorts(builder, value)])
-            if packed.real == "float64" and packed.dtype != "float64":
-                value = _vector(builder, [builder.fpext(lane, DOUBLE) for lane in _elements(builder, value)])
-            return value
+            return _load(builder, packed, *args)
 
         return packed.vector(memory, offset), codegen
 
@@ -180,16 +233,146 @@ else:
         packed = memory.dtype
 
         def codegen(context, builder, signature, args):
-            target, index, vector = args
-            if packed.real == "float64" and packed.dtype != "float64":
-                vector = _vector(builder, [builder.fptrunc(lane, FLOAT) for lane in _elements(builder, vector)])
-            if packed.dtype in NARROWED:
-                shorts = [NARROWED[packed.dtype](builder, lane) for lane in _elements(builder, vector)]
-                vector = _vector(builder, _words(builder, shorts) if len(shorts) > 1 else shorts)
-            builder.store(vector, builder.gep(target, [index]), align=packed.bytes)
+            _store(builder, packed, *args)
             return context.get_dummy_value()
 
         return types.void(memory, offset, value), codegen
+
+    @intrinsic
+    def load_within(typingctx, memory, offset, span, fill):
+        """The vector at an offset; lanes that are not of the row ``span`` hold those of ``fill``.
+
+        A span is ``(whole, first, stop)``: how many vectors lie in memory entirely, behind which no other lane is read;
+        the row's first element, and the one behind its last. (Before, all lanes are read: a warp takes one way.)
+        """
+        packed = memory.dtype
+
+        def codegen(context, builder, signature, args):
+            source, at, span, fill = args
+            if not packed.ragged:
+                return _load(builder, packed, source, at)
+            whole, first, stop = (builder.extract_value(span, k) for k in range(3))
+            with builder.if_else(builder.icmp_signed("<", at, whole)) as (before, behind):
+                with before:
+                    vector, first_block = _load(builder, packed, source, at), builder.block
+                with behind:
+                    pieces, second_block = _load_in_pieces(builder, packed, source, at, stop), builder.block
+            loaded = builder.phi(vector.type)
+            loaded.add_incoming(vector, first_block)
+            loaded.add_incoming(pieces, second_block)
+            lanes = zip(*(_elements(builder, vector) for vector in (loaded, fill)), strict=True)
+            inside = _inside(builder, packed, *_edges(builder, packed, at, first, stop))
+            return _vector(builder, [builder.select(one, *pair) for one, pair in zip(inside, lanes, strict=True)])
+
+        return packed.vector(memory, types.int64, SPAN, fill), codegen
+
+    @intrinsic
+    def store_within(typingctx, memory, offset, span, value):
+        """Write those lanes of a vector that are of a row."""
+        packed = memory.dtype
+
+        def codegen(context, builder, signature, args):
+            target, at, span, vector = args
+            if not packed.ragged:
+                _store(builder, packed, target, at, vector)
+                return context.get_dummy_value()
+            low, high = _edges(builder, packed, at, *(builder.extract_value(span, k) for k in (1, 2)))
+            full = builder.icmp_signed("==", builder.sub(high, low), INT32(packed.lanes))
+            with builder.if_else(full) as (entire, partial):
+                with entire:
+                    _store(builder, packed, target, at, vector)
+                with partial:
+                    single, begin = _as_single(builder, packed, target), builder.mul(at, INT64(packed.lanes))
+                    written = zip(_elements(builder, vector), _inside(builder, packed, low, high), strict=True)
+                    for lane, (value, inside) in enumerate(written):
+                        with builder.if_then(inside):
+                            element = builder.add(begin, INT64(lane))
+                            _store(builder, packed.single, single, element, _vector(builder, [value]))
+            return context.get_dummy_value()
+
+        return types.void(memory, types.int64, SPAN, value), codegen
+
+    @intrinsic
+    def within(typingctx, memory, offset, span):
+        """How many lanes those are."""
+        packed = memory.dtype
+
+        def codegen(context, builder, signature, args):
+            if not packed.ragged:
+                return INT32(packed.lanes)
+            low, high = _edges(builder, packed, args[1], *(builder.extract_value(args[2], k) for k in (1, 2)))
+            return builder.select(builder.icmp_signed("<", low, high), builder.sub(high, low), INT32(0))
+
+        return types.int32(memory, types.int64, SPAN), codegen
+
+    @intrinsic
+    def element(typingctx, memory, index):
+        """One element."""
+        packed = memory.dtype
+
+        def codegen(context, builder, signature, args):
+            value = _load(builder, packed.single, _as_single(builder, packed, args[0]), args[1])
+            return _elements(builder, value)[0]
+
+        return packed.vector.dtype(memory, types.int64), codegen
+
+    @intrinsic
+    def vector_of(typingctx, memory, element):
+        """The offset of the vector that an element is in."""
+        lanes = memory.dtype.lanes
+
+        def codegen(context, builder, signature, args):
+            return builder.udiv(args[1], INT64(lanes))
+
+        return types.int64(memory, types.int64), codegen
+
+    def _load(builder, packed, source, at):
+        """A vector of what is computed in."""
+        value = builder.load(builder.gep(source, [at]), align=packed.bytes)
+        if packed.dtype in WIDENED:
+            value = _vector(builder, [WIDENED[packed.dtype](builder, short) for short in _shorts(builder, value)])
+        if packed.real == "float64" and packed.dtype != "float64":
+            value = _vector(builder, [builder.fpext(lane, DOUBLE) for lane in _elements(builder, value)])
+        return value
+
+    def _store(builder, packed, target, at, vector):
+        """The inverse."""
+        if packed.real == "float64" and packed.dtype != "float64":
+            vector = _vector(builder, [builder.fptrunc(lane, FLOAT) for lane in _elements(builder, vector)])
+        if packed.dtype in NARROWED:
+            shorts = [NARROWED[packed.dtype](builder, lane) for lane in _elements(builder, vector)]
+            vector = _vector(builder, _words(builder, shorts) if len(shorts) > 1 else shorts)
+        builder.store(vector, builder.gep(target, [at]), align=packed.bytes)
+
+    def _load_in_pieces(builder, packed, source, at, stop):
+        """A vector of which an element at a time is read, and none from ``stop`` on: in its place, the last before."""
+        single, begin = _as_single(builder, packed, source), builder.mul(at, INT64(packed.lanes))
+        last, found = builder.sub(stop, INT64(1)), []
+        for lane in range(packed.lanes):
+            element = builder.add(begin, INT64(lane))
+            element = builder.select(builder.icmp_signed("<", element, last), element, last)
+            found += _elements(builder, _load(builder, packed.single, single, element))
+        return _vector(builder, found)
+
+    def _as_single(builder, packed, pointer):
+        """A pointer to the same memory an element at a time."""
+        return builder.bitcast(pointer, packed.single.storage.as_pointer())
+
+    def _edges(builder, packed, at, first, stop):
+        """The first lane of a vector that is among the elements, and the one behind the last, from 0 to all lanes."""
+        begin, edges = builder.mul(at, INT64(packed.lanes)), []
+        for element in (first, stop):
+            lane = builder.sub(element, begin)
+            lane = builder.select(builder.icmp_signed(">", lane, INT64(0)), lane, INT64(0))
+            lane = builder.select(builder.icmp_signed("<", lane, INT64(packed.lanes)), lane, INT64(packed.lanes))
+            edges.append(builder.trunc(lane, INT32))
+        return edges
+
+    def _inside(builder, packed, low, high):
+        """Whether each lane is between two edges."""
+        for lane in range(packed.lanes):
+            above, below = builder.icmp_signed(">=", INT32(lane), low), builder.icmp_signed("<", INT32(lane), high)
+            yield builder.and_(above, below)
 
     def _elements(builder, vector):
         """The lanes of an LLVM vector."""
@@ -300,15 +483,6 @@ else:
                 half = len(terms) // 2
                 terms = [builder.fadd(terms[lane], terms[lane + half]) for lane in range(half)]
             return terms[0]
-
-        return value.dtype(value), codegen
-
-    @intrinsic
-    def first(typingctx, value):
-        """The first lane."""
-
-        def codegen(context, builder, signature, args):
-            return _elements(builder, args[0])[0]
 
         return value.dtype(value), codegen
 
