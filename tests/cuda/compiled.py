@@ -10,7 +10,7 @@ from cuda.pathfinder import find_nvidia_binary_utility
 from numba import cuda
 from numba.cuda import types
 
-from numbabn.backends.cuda import moments, passes, planes, rows
+from numbabn.backends.cuda import moments, planes, rows
 from numbabn.backends.cuda.launch import Words, types_of
 from numbabn.backends.cuda.policy import REGISTERS
 from numbabn.backends.cuda.strided import COPY, copy_elements
@@ -18,14 +18,7 @@ from numbabn.backends.cuda.strided import COPY, copy_elements
 WIDE = {"float32": 4, "float64": 2, "float16": 8, "bfloat16": 8}
 """Lanes in 16 bytes."""
 
-KINDS = {
-    "sum_parts": passes.PARTS,
-    "normalize": passes.FORWARD,
-    "sum_gradient_parts": passes.GRADIENTS,
-    "write_gradient": passes.WRITE,
-}
-WALKS = [(family, name) for family in (planes, rows) for name in KINDS]
-SETTLING = {"settle": passes.SETTLE, "settle_gradients": passes.SETTLE_GRADIENTS}
+WALKS = [(family, name) for family in (planes, rows) for name in family.KINDS]
 
 
 @pytest.fixture(autouse=True)
@@ -75,8 +68,7 @@ WORDS = [
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: f"{words.dtype} x {words.lanes}")
 @pytest.mark.parametrize(("family", "name"), WALKS, ids=lambda value: getattr(value, "__name__", value).split(".")[-1])
 def test_walks(family, name, words, generation, tmp_path):
-    kinds = KINDS[name].format(family.SIZES)
-    report, code = machine_code(getattr(family, name), kinds, words, generation, tmp_path)
+    report, code = machine_code(getattr(family, name), family.KINDS[name], words, generation, tmp_path)
     assert_lean(report, code, words)
     assert ("LDG.E.128" in code) == (words.lanes > 1)
     if name in ("normalize", "write_gradient"):
@@ -86,15 +78,15 @@ def test_walks(family, name, words, generation, tmp_path):
 @pytest.mark.parametrize("words", FEW, ids=lambda words: words.dtype)
 @pytest.mark.parametrize(("family", "name"), WALKS, ids=lambda value: getattr(value, "__name__", value).split(".")[-1])
 def test_walks_over_few_values(family, name, words, tmp_path):
-    report, _ = machine_code(getattr(family, name), KINDS[name].format(family.SIZES), words, (9, 0), tmp_path)
+    report, _ = machine_code(getattr(family, name), family.KINDS[name], words, (9, 0), tmp_path)
     assert " 0 bytes spill stores, 0 bytes spill loads" in report
 
 
 @GENERATIONS
 @pytest.mark.parametrize("words", RAGGED, ids=lambda words: words.dtype)
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", planes.KINDS)
 def test_walks_over_ragged_rows(name, words, generation, tmp_path):
-    report, code = machine_code(getattr(planes, name), KINDS[name].format(planes.SIZES), words, generation, tmp_path)
+    report, code = machine_code(getattr(planes, name), planes.KINDS[name], words, generation, tmp_path)
     assert_lean(report, code, words)
     assert "LDG.E.128" in code
     if name in ("normalize", "write_gradient"):
@@ -103,9 +95,9 @@ def test_walks_over_ragged_rows(name, words, generation, tmp_path):
 
 @GENERATIONS
 @pytest.mark.parametrize("words", [*WORDS[:4], FEW[0]], ids=str)
-@pytest.mark.parametrize("name", SETTLING)
+@pytest.mark.parametrize("name", moments.KINDS)
 def test_settling(name, words, generation, tmp_path):
-    report, code = machine_code(getattr(moments, name), SETTLING[name], words, generation, tmp_path)
+    report, code = machine_code(getattr(moments, name), moments.KINDS[name], words, generation, tmp_path)
     assert_lean(report, code, words)
 
 

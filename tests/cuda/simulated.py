@@ -22,7 +22,7 @@ SMALL += [
     Case("NCL-5", (3, 4, 5)),
     Case("NCHW-3x3", (5, 3, 3, 3)),
 ]
-SMALL += [Case("NCL-one-row", (1, 2, 9)), Case("NC-3x8", (3, 8))]
+SMALL += [Case("NCL-one-row", (1, 2, 9)), Case("NC-3x8", (3, 8)), Case("NCL-3", (9, 2, 3)), Case("NCL-9", (9, 2, 9))]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,7 +4,7 @@ Kernels are given addresses and numbers: each array would be seven arguments of 
 """
 
 from ctypes import c_float
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import gcd, prod
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ...jit import ceil_div
 from ..host import FEW
-from . import planes, rows, toolkit
+from . import moments, planes, rows, toolkit
 from .memory import DTYPES, Memory
 from .policy import BLOCKS, LEAST_VECTORS, RAGGED_FROM, SETTLERS, THREADS, VECTORS, WIDTH
 
@@ -42,21 +42,43 @@ class Words(NamedTuple):
         return "float64" if self.dtype == "float64" else "float32"
 
 
-class Launch(NamedTuple):
-    """One shape and dtype of data, and how its kernels are launched."""
+class Launch:
+    """One shape and dtype of data, and how its kernels are launched. One object of each kind keeps what it can."""
 
-    family: object
-    """The module of its kernels."""
-    words: Words
-    sizes: tuple[int, ...]
-    """For kernels of ``planes``, outer, channels, inner and the vectors of a row; for ``rows``, outer, vectors of
-    channels and how many of them a block takes."""
-    count: int
-    """Parts that a channel's values are summed in."""
-    blocks: int
-    channels: int
-    values: int
-    """Of a channel."""
+    __slots__ = ("blocks", "channels", "count", "family", "prepared", "sizes", "values", "words")
+
+    def __init__(self, family, words, sizes, count, blocks, channels, values):
+        self.family = family
+        """The module of its kernels."""
+        self.words = words
+        self.sizes = sizes
+        """For kernels of ``planes``, outer, channels, inner and the slots of a row; for ``rows``, outer, vectors of
+        channels and how many of them a block takes."""
+        self.count = count
+        """Parts that a channel's values are summed in."""
+        self.blocks = blocks
+        self.channels = channels
+        self.values = values
+        """Of a channel."""
+        self.prepared = {}
+        """Kernels that are ready to be launched, by name and device."""
+
+    def walk(self, space, name, *arguments):
+        """Launch one of the family's kernels; on no elements there is nothing to do."""
+        if self.blocks:
+            self._run(space, self.family, name, self.blocks, (*arguments[0], *self.sizes, self.count, *arguments[1:]))
+
+    def settle(self, space, name, *arguments):
+        """Launch one of the kernels on numbers for each channel."""
+        if self.channels:
+            self._run(space, moments, name, ceil_div(self.channels, THREADS // SETTLERS), arguments)
+
+    def _run(self, space, module, name, blocks, arguments):
+        key = name, space.device
+        if key not in self.prepared:
+            kinds = module.KINDS[name]
+            self.prepared[key] = launcher(self.words, getattr(module, name), kinds, blocks)
+        self.prepared[key](space.stream, arguments)
 
 
 @lru_cache(maxsize=1024)
@@ -91,23 +113,30 @@ def _parts(size, columns, threads):
     return ceil_div(size, threads * each)
 
 
-def run(space, words, kernel, blocks, kinds, *values):
-    """Launch a kernel.
+def launcher(words, kernel, kinds, blocks):
+    """A function of the stream and the arguments that launches a kernel on the current device.
 
     ``kinds`` has a letter for each argument: memory of data (d), of numbers for each channel in the dtype that is
     computed in (n) or that of the parameters (p); an integer of 32 or 64 bits (i, l); a number of the dtype that is
     computed in (f).
     """
     if toolkit.SIMULATED:
-        kernel[blocks, THREADS](*(_simulated(words, kind, value) for kind, value in zip(kinds, values, strict=True)))
-        return
-    arguments = [value.address if isinstance(value, Memory) else value for value in values]
-    if words.real == "float32":
-        arguments = [c_float(value) if kind == "f" else value for kind, value in zip(kinds, arguments, strict=True)]
-    toolkit.prepared(kernel, types_of(words, kinds), blocks, THREADS, space.device)(space.stream, arguments)
+        return lambda stream, arguments: kernel[blocks, THREADS](*map(partial(_simulated, words), kinds, arguments))
+    launch = toolkit.prepared(kernel, types_of(words, kinds), blocks, THREADS)
+    if "f" in kinds and words.real == "float32":
+
+        def launch_with_floats(stream, arguments):
+            values = zip(kinds, map(_argument, arguments), strict=True)
+            launch(stream, [c_float(value) if kind == "f" else value for kind, value in values])
+
+        return launch_with_floats
+    return lambda stream, arguments: launch(stream, map(_argument, arguments))
 
 
-@lru_cache(maxsize=1024)
+def _argument(value):
+    return value.address if type(value) is Memory else value
+
+
 def types_of(words, kinds):
     """Numba's types of a kernel's arguments."""
     real, parameter = getattr(types, words.real), getattr(types, words.parameter)
@@ -125,8 +154,3 @@ def _simulated(words, kind, value):
         return Simulated(flat, None, words.real)
     flat = flat.view(np.uint16) if value.dtype == "bfloat16" else flat
     return Simulated(flat, words.lanes, words.real, words.ragged)
-
-
-def settling_blocks(launch):
-    """Blocks of the kernels that settle statistics and gradients."""
-    return ceil_div(launch.channels, THREADS // SETTLERS)

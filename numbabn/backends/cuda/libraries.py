@@ -24,21 +24,23 @@ class Numba:
         return toolkit.interface(array).get("stream") or 0
 
     def read(self, array, stream):
-        """What is known of an array, its device last; other streams' work on it is waited for."""
+        """What is known of an array, and its device; other streams' work on it is waited for."""
         known = toolkit.interface(array)
         other = known.get("stream")
         if other and other != stream:
             toolkit.synchronize(other)
         address, readonly = known["data"]
-        strides = known.get("strides")
-        dtype = dtype_name(np.dtype(known["typestr"]))
-        memory = Memory(array, address, tuple(known["shape"]), strides and tuple(strides), dtype, readonly)
+        shape, strides, dtype = tuple(known["shape"]), known.get("strides"), np.dtype(known["typestr"])
+        if strides is not None and tuple(strides) == strides_of(shape, range(len(shape)), dtype.itemsize):
+            strides = None
+        memory = Memory(array, address, shape, strides and tuple(strides), dtype_name(dtype), readonly)
         return memory, toolkit.device_of(array)
 
-    def empty(self, shape, dtype, order, device):
-        """A new array, its axes in this order in memory."""
+    def new(self, shape, dtype, order, device):
+        """A new array and its address; its axes are in this order in memory."""
         dtype = DTYPES[dtype]
-        return toolkit.device_array(shape, dtype, None if order is None else strides_of(shape, order, dtype.itemsize))
+        array = toolkit.device_array(shape, dtype, order and strides_of(shape, order, dtype.itemsize))
+        return array, toolkit.interface(array)["data"][0]
 
     def give(self, array, stream):
         """The array as the caller gets it, once the kernels that write it are launched."""
@@ -56,23 +58,19 @@ class CuPy(Numba):
         return self.cupy.cuda.get_current_stream().ptr
 
     def read(self, array, stream):
-        flags = array.flags
-        strides = None if flags.c_contiguous else array.strides
-        memory = Memory(array, array.data.ptr, array.shape, strides, dtype_name(array.dtype))
-        return memory, array.device.id
+        strides = None if array.flags.c_contiguous else array.strides
+        return Memory(array, array.data.ptr, array.shape, strides, dtype_name(array.dtype)), array.device.id
 
-    def empty(self, shape, dtype, order, device):
-        dtype = self._bfloat16() if dtype == "bfloat16" else dtype
+    def new(self, shape, dtype, order, device):
+        dtype = sys.modules["ml_dtypes"].bfloat16 if dtype == "bfloat16" else dtype  # it came with the caller's array
         if order is None:
-            return self.cupy.empty(shape, dtype)
-        inverse = np.argsort(order)
-        return self.cupy.empty([shape[axis] for axis in order], dtype).transpose(*inverse)
-
-    def _bfloat16(self):
-        return sys.modules["ml_dtypes"].bfloat16  # whose arrays came in with it
+            array = self.cupy.empty(shape, dtype)
+        else:
+            array = self.cupy.empty([shape[axis] for axis in order], dtype).transpose(*np.argsort(order).tolist())
+        return array, array.data.ptr
 
 
-class Torch:
+class Torch(Numba):
     """PyTorch's tensors, on its current stream."""
 
     def __init__(self):
@@ -89,19 +87,22 @@ class Torch:
             raise TypeError("requires a gradient, which this library does not record; expected it detached: .detach()")
         if array.layout is not self.torch.strided:
             raise TypeError(f"has layout {array.layout}; expected a strided tensor")
-        dtype, size = self.names.get(array.dtype, str(array.dtype)), array.element_size()
-        strides = None if array.is_contiguous() else tuple(size * step for step in array.stride())
-        memory = Memory(array, array.data_ptr(), tuple(array.shape), strides, dtype)
+        dtype = array.dtype
+        dtype = self.names.get(dtype) or str(dtype)
+        strides = None
+        if not array.is_contiguous():
+            size = array.element_size()
+            strides = tuple(size * step for step in array.stride())
+        memory = Memory(array, array.data_ptr(), array.shape, strides, dtype)
         return memory, 0 if toolkit.SIMULATED else array.get_device()
 
-    def empty(self, shape, dtype, order, device):
-        place = {"dtype": self.dtypes[dtype], "device": None if toolkit.SIMULATED else device}
+    def new(self, shape, dtype, order, device):
+        device, dtype = None if toolkit.SIMULATED else device, self.dtypes[dtype]
         if order is None:
-            return self.torch.empty(shape, **place)
-        return self.torch.empty_strided(shape, strides_of(shape, order, 1), **place)
-
-    def give(self, array, stream):
-        return array
+            array = self.torch.empty(shape, dtype=dtype, device=device)
+        else:
+            array = self.torch.empty_strided(shape, strides_of(shape, order, 1), dtype=dtype, device=device)
+        return array, array.data_ptr()
 
 
 class Exchange(Numba):
@@ -119,12 +120,12 @@ class Exchange(Numba):
         return toolkit.LEGACY_STREAM
 
     def read(self, array, stream):
-        if not isinstance(array, self.kind):  # memory of ours that nobody has been given yet
-            return super().read(array, stream)
         view = toolkit.from_dlpack(array, stream)
-        dtype = view.dtype
-        strides = view.strides and tuple(step * dtype.itemsize for step in view.strides)
-        memory = Memory(array, view.ptr, tuple(view.shape), strides, dtype_name(dtype), readonly=True)
+        shape, dtype, strides = tuple(view.shape), view.dtype, view.strides
+        if strides is not None and tuple(strides) == strides_of(shape, range(len(shape)), 1):
+            strides = None
+        strides = strides and tuple(step * dtype.itemsize for step in strides)
+        memory = Memory(array, view.ptr, shape, strides, dtype_name(dtype), readonly=True)
         return memory, 0 if toolkit.SIMULATED else view.device_id
 
     def give(self, array, stream):
@@ -137,27 +138,36 @@ class Exchange(Numba):
 class Space:
     """Where a call takes place: the caller's library, its stream, the device."""
 
+    __slots__ = ("device", "library", "stream")
+
     def __init__(self, library, stream, device):
         self.library = library
         self.stream = stream
         self.device = device
 
-    def array(self, name, value):
-        """The metadata of an argument, or None; refused where the kernels cannot reach it."""
+    def read(self, name, value):
+        """The memory of an argument, or None; refused where the kernels cannot reach it."""
         if value is None:
             return None
-        if not toolkit.reachable(value):
-            raise TypeError(f"{name} is a {type(value).__name__} on the host, but x lives on a CUDA device")
-        library = self.library if isinstance(value, self.library.kind) else NUMBA
+        library = self.library
+        if not isinstance(value, library.kind) or library.kind is object:
+            if not toolkit.reachable(value):
+                raise TypeError(f"{name} is a {type(value).__name__} on the host, but x lives on a CUDA device")
+            library = NUMBA
         memory, device = _read(library, name, value, self.stream)
         if device != self.device:
-            raise ValueError(f"{name} is on CUDA device {device}; expected x's, {self.device}")
-        return np.asarray(memory)
+            place = "the host" if device < 0 else f"CUDA device {device}"
+            raise ValueError(f"{name} is on {place}; expected it on x's, CUDA device {self.device}")
+        return memory
+
+    def array(self, name, value):
+        """Its metadata."""
+        return None if value is None else np.asarray(self.read(name, value))
 
     def empty(self, shape, dtype, order=None):
-        """Memory for a new array of the caller's kind."""
-        owner = self.library.empty(shape, dtype, order, self.device)
-        return self.library.read(owner, self.stream)[0]
+        """Memory for a new array of the caller's kind; its axes are in this order in memory."""
+        owner, address = self.library.new(shape, dtype, order, self.device)
+        return Memory(owner, address, shape, order and strides_of(shape, order, DTYPES[dtype].itemsize), dtype)
 
     def give(self, memory):
         """An array of the caller's kind."""
@@ -166,14 +176,14 @@ class Space:
 
 
 def space_of(name, x):
-    """Where a call on an array takes place, and the array's metadata."""
+    """Where a call on an array takes place, and the array's memory."""
     library = _library(x)
     stream = library.stream(x)
     memory, device = _read(library, name, x, stream)
     current = toolkit.current_device()
     if device != current:
         raise ValueError(f"{name} is on CUDA device {device}; expected the current one, {current}")
-    return Space(library, stream, device), np.asarray(memory)
+    return Space(library, stream, device), memory
 
 
 def _read(library, name, value, stream):

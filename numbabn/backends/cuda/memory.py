@@ -1,6 +1,7 @@
 """Memory on the device: where it is, whose it is, and its metadata as checks and layouts look at them."""
 
-from math import gcd
+from itertools import pairwise
+from math import gcd, prod
 
 import numpy as np
 
@@ -31,22 +32,28 @@ class Memory:
         Its elements must not be touched: the address is the device's. (0 is the address of no elements, for which NumPy
         would allocate some.)
         """
-        data = self.address or np.dtype(DTYPES[self.dtype]).itemsize, self.readonly
-        return {
-            "typestr": DTYPES[self.dtype].str,
-            "shape": self.shape,
-            "strides": self.strides,
-            "data": data,
-            "version": 3,
-        }
+        dtype = DTYPES[self.dtype]
+        data = self.address or dtype.itemsize, self.readonly
+        return {"typestr": dtype.str, "shape": self.shape, "strides": self.strides, "data": data, "version": 3}
 
     @property
     def alignment(self):
         """The most bytes, up to 16, that the address is a multiple of."""
         return gcd(self.address, 16)
 
+    @property
+    def end(self):
+        """The address behind the last element, of an array without gaps."""
+        return self.address + prod(self.shape) * DTYPES[self.dtype].itemsize
+
 
 def memory_of(metadata):
     """The ``Memory`` that an array of metadata is a view of."""
     base = metadata.base
     return base if isinstance(base, Memory) else base.base
+
+
+def apart(memories):
+    """Whether none of some arrays without gaps share any memory."""
+    spans = sorted((memory.address, memory.end) for memory in memories)
+    return all(end <= start for (_, end), (start, _) in pairwise(spans))

@@ -18,6 +18,9 @@ from .toolkit import cuda, device, kernel
 
 exact_sum = device(_exact_sum)
 
+KINDS = {"settle": "ninppppiffffi", "settle_gradients": "ninnpi"}
+"""Of the kernels' arguments (see ``launch.launcher``)."""
+
 HAS_GAMMA, HAS_BETA, HAS_RUNNING = 128, 256, 512
 """Flags beside those of all backends: which parameters there are."""
 

@@ -15,8 +15,13 @@ from .policy import THREADS
 from .simd import cast, element, fma, lanes, load_within, shared, splat, store_within, total, vector_of, within
 from .toolkit import cuda, device, kernel
 
-SIZES = "llll"
-"""Kinds of the sizes that kernels take (see ``launch.run``)."""
+KINDS = {
+    "sum_parts": "dnnlllli",
+    "normalize": "dddnllllii",
+    "sum_gradient_parts": "dddnnllllii",
+    "write_gradient": "dddddnnllllii",
+}
+"""Of the kernels' arguments (see ``launch.launcher``)."""
 
 
 @device

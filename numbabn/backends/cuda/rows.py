@@ -12,8 +12,13 @@ from .policy import THREADS
 from .simd import EVERYWHERE, cast, fma, gather, lanes, load, scatter, shared, splat, store
 from .toolkit import cuda, device, kernel
 
-SIZES = "lii"
-"""Kinds of the sizes that kernels take (see ``launch.run``)."""
+KINDS = {
+    "sum_parts": "dnnliii",
+    "normalize": "dddnliiii",
+    "sum_gradient_parts": "dddnnliiii",
+    "write_gradient": "dddddnnliiii",
+}
+"""Of the kernels' arguments (see ``launch.launcher``)."""
 
 
 @device

@@ -1,11 +1,12 @@
 """Copies between arrays of one shape that lie in memory in different ways, where no view will do."""
 
+from functools import lru_cache
 from math import prod
 
 import numpy as np
 
 from ...jit import ceil_div
-from .launch import Words, run
+from .launch import Words, launcher
 from .memory import Memory, memory_of
 from .policy import THREADS
 from .simd import load, store
@@ -15,7 +16,7 @@ AXES = 5
 """Most axes of a launch; the slowest ones of arrays that have more are taken one index at a time."""
 
 COPY = "dd" + "l" * 17
-"""Kinds of the kernel's arguments (see ``launch.run``)."""
+"""Kinds of the kernel's arguments (see ``launch.launcher``)."""
 
 COPIERS = 1024
 """Most blocks of a copy."""
@@ -38,7 +39,8 @@ def copy_elements(source, target, size, n1, n2, n3, n4, s, s0, s1, s2, s3, s4, t
 
 
 def copy(space, source, target):
-    """Copy an array on the device into another, both given by their metadata."""
+    """Copy an array's memory into another's."""
+    source, target = np.asarray(source), np.asarray(target)
     if source.size == 0:
         return
     order = sorted(range(target.ndim), key=lambda axis: -abs(target.strides[axis]))
@@ -56,7 +58,13 @@ def _copy(space, source, target):
     size, words = prod(shape), Words(memory_of(source).dtype, 1, _real(source))
     blocks = min(COPIERS, ceil_div(size, THREADS))
     (source, s), (target, t) = _extent(source), _extent(target)
-    run(space, words, copy_elements, blocks, COPY, source, target, size, *shape[1:], s, *sources, t, *targets)
+    arguments = source, target, size, *shape[1:], s, *sources, t, *targets
+    _prepared(words, blocks, space.device)(space.stream, arguments)
+
+
+@lru_cache(maxsize=256)
+def _prepared(words, blocks, device):
+    return launcher(words, copy_elements, COPY, blocks)
 
 
 def _merged(source, target):

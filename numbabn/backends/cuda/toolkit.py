@@ -130,11 +130,10 @@ else:
             raise RuntimeError(f"{function.__name__} failed: {status.name}")
         return answer[0] if answer else None
 
-    @functools.lru_cache(maxsize=1024)
-    def prepared(kernel, types, blocks, threads, device):
-        """What is left to do when a kernel is launched again: a function of the stream and the arguments.
+    def prepared(kernel, types, blocks, threads):
+        """A function of the stream and the arguments that launches a kernel on the current device.
 
-        Compiling or loading it the first time on a device is waited for.
+        Compiling it, or loading it from the cache, is done before.
         """
         function = kernel.compile(types)._codelibrary.get_cufunc().kernel
         config = LaunchConfig(grid=(blocks, 1, 1), block=(threads, 1, 1))
