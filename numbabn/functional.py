@@ -32,6 +32,9 @@ def batch_norm(
     ----------
     x : array of float32 or float64, shape (N, C, ...), or any with channels on ``axis``
         Input. Channels-last arrays, presented as such or transposed to look channels-first, are used where they lie.
+        An array on a CUDA device (of CuPy, PyTorch, Numba, JAX, or any that has ``__cuda_array_interface__``) is used
+        there, on its library's current stream, and may be of float16 or bfloat16, too; all arrays are then on that
+        device, parameters and statistics float32 (float64 beside float64), and the results are of the same library.
     gamma, beta : array of float32 or float64, shape (C,), optional
         Scale and shift. None stands for 1 and 0.
     running_mean, running_var : array of float32 or float64, shape (C,), optional
@@ -56,7 +59,8 @@ def batch_norm(
         Where to write the result; may be ``x`` or ``residual`` itself. Fresh large arrays
         cost time: they are mapped page by page.
     backend : {"cpu", "reference", "cuda"}, optional
-        Which code to run; by default the one for the place where ``x`` lives.
+        Which code to run; by default the one for the place where ``x`` lives. ``"cuda"`` carries NumPy arrays to the
+        device and back.
 
     Returns
     -------
@@ -250,7 +254,8 @@ def batch_stats(x, *, axis=1, backend=None):
     -------
     Statistics
         ``mean`` and ``var``: float64 whatever the dtype of ``x``, since a float32 mean would round away what
-        ``x - mean`` is made of. ``count``: the values per channel. NaN where that is 0.
+        ``x - mean`` is made of (on a CUDA device float32, unless ``x`` is float64). ``count``: the values per channel.
+        NaN where that is 0.
 
     Raises
     ------

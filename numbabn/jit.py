@@ -9,6 +9,7 @@ are added in which order.
 import functools
 import hashlib
 import threading
+from functools import partial
 from pathlib import Path
 from types import FunctionType
 
@@ -29,26 +30,32 @@ an AVX-512 Xeon): (8, 16, 256) 18 and 19 us, (8, 32, 256) 33 and 25; (1024, 32) 
 
 
 def _compile(function, **flags):
-    """``numba.njit`` with this package's flags, cached on disk where some folder can be written.
+    """``numba.njit`` with this package's flags, cached."""
+    return cached(partial(numba.njit, **FLAGS, **flags), function)
+
+
+def cached(jit, function):
+    """What a decorator of Numba's makes of a function, cached on disk where some folder can be written.
 
     Numba's cache notices changes in the file of a function, not in the files that it calls into. So these, the files
     beside it and those of the backends, become part of the function's name, by which the cache knows it.
     """
     function = _renamed(function, _digest(Path(function.__code__.co_filename).parent))
     try:
-        return numba.njit(cache=True, **FLAGS, **flags)(function)
+        return jit(cache=True)(function)
     except RuntimeError as error:  # Numba found no folder for its cache
         if "no locator available" not in str(error):
             raise
-        return numba.njit(**FLAGS, **flags)(function)
+        return jit()(function)
 
 
 @functools.cache
 def _digest(folder):
-    """Some letters that stand for the sources in a folder, in this file and in the backends."""
+    """Some letters that stand for the sources in a folder, this file and the backends (``cuda`` for its own alone)."""
     here = Path(__file__)
+    sources = {*folder.glob("*.py"), here, *here.with_name("backends").rglob("*.py")}
     digest = hashlib.sha256()
-    for source in sorted({*folder.glob("*.py"), here, *here.with_name("backends").rglob("*.py")}):
+    for source in sorted(source for source in sources if source.parent == folder or source.parent.name != "cuda"):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:8]
 

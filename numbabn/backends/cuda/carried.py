@@ -8,7 +8,7 @@ from ..host import MEAN, VAR
 from . import passes, toolkit
 from .launch import launch_for
 from .libraries import NUMBA, Space
-from .memory import DTYPES, Memory
+from .memory import Memory
 
 HALVES = True
 """Whether data may be float16 or bfloat16."""
@@ -39,7 +39,7 @@ def backward(dy, context, dx, dresidual):
     space, launch = _space(), _launch(dy, context.training)
     x, y = _carry(context.x), None if context.y is None else _carry(context.y)
     table = _carry(context.table.astype(launch.words.real))
-    results = _result(space, dy), None if dresidual is None else _result(space, dy)
+    results = _result(dy), None if dresidual is None else _result(dy)
     given = passes.backward(space, launch, _carry(dy), x, y, table, context, *results)
     for result, out in zip(results, (dx, dresidual), strict=True):
         if result is not None:
@@ -53,7 +53,7 @@ def _forward(x, y, parameters, residual, settings):
     space, launch = _space(), _launch(x, settings.training)
     dtype = launch.words.parameter
     carried = tuple(None if value is None else _carry(np.ascontiguousarray(value, dtype)) for value in parameters)
-    result = _result(space, x)
+    result = _result(x)
     residual = None if residual is None else _carry(residual)
     table = passes.forward(space, launch, _carry(x), result, residual, carried, settings)
     _bring(result, y)
@@ -74,14 +74,17 @@ def _launch(x, training):
 
 
 def _carry(array):
-    """A copy of a contiguous array on the device."""
+    """A copy of a contiguous array on the device; bfloat16, which is not Numba's, travels as integers."""
     dtype = dtype_name(array.dtype)
-    owner = toolkit.upload(array.view(DTYPES[dtype]))
+    owner = toolkit.upload(array.view(np.uint16) if dtype == "bfloat16" else array)
     return Memory(owner, toolkit.interface(owner)["data"][0], array.shape, None, dtype)
 
 
-def _result(space, x):
-    return space.empty(x.shape, dtype_name(x.dtype))
+def _result(x):
+    """Memory for a result like ``x``."""
+    dtype = dtype_name(x.dtype)
+    owner = toolkit.device_array(x.shape, np.dtype(np.uint16) if dtype == "bfloat16" else x.dtype)
+    return Memory(owner, toolkit.interface(owner)["data"][0], x.shape, None, dtype)
 
 
 def _bring(memory, out):

@@ -9,6 +9,7 @@ import numpy as np
 from cuda.core.utils import StridedMemoryView
 from numba import cuda as numba_cuda
 
+from ...jit import cached
 from ...places import BFLOAT16, where
 
 SIMULATED = bool(numba_cuda.config.ENABLE_CUDASIM)
@@ -22,8 +23,8 @@ def device(function):
 
 
 def kernel(function):
-    """Compile a kernel for the types that it is launched with."""
-    return numba_cuda.jit(function)
+    """Compile a kernel for the types that it is launched with, or load it from Numba's cache."""
+    return numba_cuda.jit(function) if SIMULATED else cached(numba_cuda.jit, function)
 
 
 def upload(array):
