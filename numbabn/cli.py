@@ -129,7 +129,7 @@ def _add_bench_options(add):
     add("--device", choices=DEVICES, help=f"where the arrays are (default {default.device})")
     add("--shapes", metavar="LIST", help=f"{shapes} (default {default.shapes})")
     add("--layout", metavar="LIST", help=f"how 4-D arrays lie in memory (default {default.layout})")
-    add("--what", metavar="LIST", help=f"passes (default {default.what})")
+    add("--what", metavar="LIST", help=f"passes, or training for whole steps of it (default {default.what})")
     add("--fused", metavar="LIST", help=f"of none,relu,residual+relu: what follows (default {default.fused})")
     add("--dtype", choices=CUDA_DTYPES, help=f"of the data (default {default.dtype}; the short ones on cuda)")
     add("--memory", choices=MEMORY, help="whether results go to memory that was used before (default reused)")

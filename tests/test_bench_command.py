@@ -105,7 +105,7 @@ def test_ctrl_c_prints_and_keeps_what_there_is(capsys, monkeypatch, tmp_path):
     [
         (["--shapes", "resnet"], "--shapes: shape 'resnet' is unknown; expected resnet50, 1d, tiny, or sizes"),
         (["--layout", "NCWH"], "--layout: 'NCWH' is unknown; expected NCHW, NHWC"),
-        (["--what", "forward,training"], "--what: 'training' is unknown; expected forward, backward, inference"),
+        (["--what", "forward,train"], "--what: 'train' is unknown; expected forward, backward, inference, training"),
         (["--fused", "add"], "--fused: 'add' is unknown; expected none, relu, residual+relu"),
         (["--dtype", "int8"], "--dtype: invalid choice: 'int8'"),
         (["--threads", "100000"], "--threads: 100000 threads are asked for; this process may use"),

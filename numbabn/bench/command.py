@@ -12,7 +12,7 @@ from ..backends import load
 from ..errors import UsageError
 from ..extras import need
 from ..files import replacing
-from . import cuda, figure, machine, shapes, table
+from . import cuda, figure, machine, shapes, table, training
 from .measure import FUSED, WHATS, Effort, cells, measure
 from .systems import Setting, start, usable_cpus
 
@@ -21,6 +21,8 @@ DTYPES = ("float32", "float64")
 CUDA_DTYPES = ("float32", "float64", "float16", "bfloat16")
 DEVICES = ("cpu", "cuda")
 MEMORY = ("reused", "fresh")
+TRAINING = "training"
+"""Among the passes of ``--what``: whole steps of training, whatever the shapes and layouts."""
 
 NOISY = 0.01
 """Share of stolen CPU time from which it is told: then threads wait for each other, and small arrays suffer most."""
@@ -78,6 +80,8 @@ def bench(arguments) -> bool:
         report, interrupted = _measure(Options(**given), arguments.json, arguments.progress)
     for key, found in table.groups(report).items():
         print(f"\n{table.render(report, key, found)}")
+    if report.get("steps"):
+        print(f"\n{training.render(report)}")
     if report["stolen"] > NOISY:
         print(f"\nThe host of this virtual machine gave {report['stolen']:.0%} of the CPU time to others meanwhile.")
     if arguments.plot and report["cells"]:
@@ -104,16 +108,27 @@ def _measure(options, path, progress):
         "systems": {},
         "stolen": 0.0,
         "cells": [],
+        "steps": [],
     }
     before = machine.ticks()
     with ExitStack() as stack:
         processes, report["systems"] = start(stack, setting)
         print(table.heading(report), flush=True)
-        with tqdm(total=len(todo) * len(processes) * effort.rounds, unit="turn", disable=not progress) as bar:
+        steps = training.STEPS if TRAINING in _words(options.what) else ()
+        turns = (len(todo) + len(steps)) * len(processes) * effort.rounds
+        with tqdm(total=turns, unit="turn", disable=not progress) as bar:
             try:
                 for cell in todo:
                     bar.set_description(f"{table.title(cell.what, cell.layout, cell.fused)} {cell.shape}")
                     report["cells"].append(measure(cell, processes, options.dtype, setting.reuse, effort, bar.update))
+                    report["stolen"] = machine.stolen_since(before)
+                    _save(path, report)
+                if steps:
+                    bar.set_description("compiling")
+                    training.compile_ahead(processes["numbabn"], steps)
+                for network, shape in steps:
+                    bar.set_description(f"training {network}")
+                    report["steps"].append(training.measure(network, shape, processes, effort, bar.update))
                     report["stolen"] = machine.stolen_since(before)
                     _save(path, report)
             except KeyboardInterrupt:
@@ -123,6 +138,8 @@ def _measure(options, path, progress):
 
 def _measure_card(options, todo, path, progress):
     """The same for arrays on a card, all systems in this process."""
+    if TRAINING in _words(options.what):
+        raise UsageError(f"--what {TRAINING} is for --device cpu")
     for name in ("memory", "threads", "python"):
         if getattr(options, name) != getattr(Options, name):
             raise UsageError(f"--{name} is for --device cpu")
@@ -159,14 +176,20 @@ def _cells(options):
         sizes = shapes.parse(options.shapes)
     except ValueError as error:
         raise UsageError(f"--shapes: {error}") from None
-    chosen = {"layout": shapes.LAYOUTS, "what": WHATS, "fused": FUSED}
+    chosen = {"layout": shapes.LAYOUTS, "what": (*WHATS, TRAINING), "fused": FUSED}
     for name, known in chosen.items():
-        words = list(dict.fromkeys(word.strip() for word in getattr(options, name).split(",")))
+        words = _words(getattr(options, name))
         for word in words:
             if word not in known:
                 raise UsageError(f"--{name}: {word!r} is unknown; expected {', '.join(known)}")
         chosen[name] = words
-    return cells(sizes, chosen["layout"], chosen["what"], chosen["fused"])
+    whats = [what for what in chosen["what"] if what != TRAINING]
+    return cells(sizes, chosen["layout"], whats, chosen["fused"])
+
+
+def _words(text):
+    """The words of an option, each once."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",")))
 
 
 def _threads(given):

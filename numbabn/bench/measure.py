@@ -101,14 +101,14 @@ def measure(cell: Cell, processes: dict, dtype: str, reuse: bool, effort: Effort
     details = {**asdict(cell), "dtype": dtype, "reuse": reuse}
     notes, samples = {}, {name: {} for name in processes}
     for name, process in processes.items():
-        _ask(process, notes, name, "prepare", **details)
+        ask(process, notes, name, "prepare", **details)
     order = list(processes)
     for number in range(effort.rounds):
         start = number % len(order)
         for name in order[start:] + order[:start]:
             if name not in notes:
                 sleep(PAUSE)
-                answer = _ask(processes[name], notes, name, "time", **effort.of_round(number))
+                answer = ask(processes[name], notes, name, "time", **effort.of_round(number))
                 for what, times in answer.get("times", {}).items():
                     samples[name].setdefault(what, []).extend(times)
             advance()
@@ -119,8 +119,8 @@ def measure(cell: Cell, processes: dict, dtype: str, reuse: bool, effort: Effort
     return {**asdict(cell), "bytes": size, "limit": _limit(samples.values(), size), "times": times}
 
 
-def _ask(process, notes, name, do, **details):
-    """The answer; a ``note`` in it, or the lack of one, goes to ``notes``."""
+def ask(process, notes: dict, name: str, do: str, **details) -> dict:
+    """A worker's answer; a ``note`` in it, or the lack of one, goes to ``notes``."""
     try:
         answer = process.ask(do, **details)
     except WorkerError as error:

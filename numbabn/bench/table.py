@@ -90,21 +90,26 @@ def render(report: dict, key: tuple[str, str, str], cells: list[dict]) -> str:
     for cell in cells:
         limit = _milliseconds(cell["limit"]) if cell["limit"] else NOTHING
         shape = written(cell)
-        row = [shape, limit, _time(cell, NUMBABN.name), _times(ratio(cell, NUMBABN.name), "")]
+        row = [shape, limit, time(cell, NUMBABN.name), times(ratio(cell, NUMBABN.name), "")]
         for name in names:
-            row += [_time(cell, name), _times(ratio(cell, name, NUMBABN.name))]
+            row += [time(cell, name), times(ratio(cell, name, NUMBABN.name))]
         rows.append(row)
-    means = ["geometric mean", "", "", _times(_mean(ratio(cell, NUMBABN.name) for cell in cells), "")]
+    means = ["geometric mean", "", "", times(_mean(ratio(cell, NUMBABN.name) for cell in cells), "")]
     for name in names:
-        means += ["", _times(_mean(ratio(cell, name, NUMBABN.name) for cell in cells))]
+        means += ["", times(_mean(ratio(cell, name, NUMBABN.name) for cell in cells))]
     if len(cells) > 1:
         rows.append(means)
+    return "\n".join([title(*key), *lines(rows), *_notes(cells)])
+
+
+def lines(rows: list[list[str]]) -> list[str]:
+    """A line for each row, the first column on the left and the others on the right of their places."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [title(*key)]
+    found = []
     for first, *rest in rows:
         right = (text.rjust(width) for text, width in zip(rest, widths[1:], strict=True))
-        lines.append("  ".join([first.ljust(widths[0]), *right]).rstrip())
-    return "\n".join(lines + _notes(cells))
+        found.append("  ".join([first.ljust(widths[0]), *right]).rstrip())
+    return found
 
 
 def _notes(cells):
@@ -121,7 +126,8 @@ def _notes(cells):
     ]
 
 
-def _time(cell, name):
+def time(cell: dict, name: str) -> str:
+    """A system's milliseconds and their spread."""
     times = cell["times"][name]
     if "note" in times:
         return NOTHING
@@ -135,7 +141,8 @@ def _milliseconds(times):
     return f"{value:.{max(0, 2 - floor(log10(value)))}f}"
 
 
-def _times(value, sign="x"):
+def times(value: float | None, sign: str = "x") -> str:
+    """A ratio."""
     return NOTHING if value is None else f"{value:.2f}{sign}"
 
 

@@ -1,5 +1,8 @@
 """numbabn itself, and the copy limit: the one worker that needs this package."""
 
+import numpy as np
+from networks import CLASSES, LR
+from networks import MOMENTUM as SGD_MOMENTUM
 from problem import EPS, MOMENTUM, placed
 from serving import serve
 
@@ -53,6 +56,24 @@ class Numbabn:
     def _gradients(self, grads):
         results = {"dx": grads.dx, "dgamma": grads.dgamma, "dbeta": grads.dbeta}
         return results | ({"dresidual": grads.dresidual} if self.problem.has_residual else {})
+
+    def training(self, step):
+        """A step of one of the package's networks."""
+        from numbabn import nn
+
+        images, labels = step.batch()
+        channels = images.shape[1]
+        model = nn.SmallCNN(channels, CLASSES) if step.network == "small-cnn" else nn.ResNet(20, channels, CLASSES)
+        np.savez(step.weights, *(parameter.value for parameter in model.named_parameters().values()))
+        criterion, optimizer = nn.CrossEntropy(), nn.SGD(model, LR, momentum=SGD_MOMENTUM)
+
+        def call():
+            loss = criterion.forward(model.forward(images, training=True), labels)
+            model.backward(criterion.backward(), need_dx=False)
+            optimizer.step()
+            return loss
+
+        return call
 
     def limits(self):
         """Copies of the same bytes: of the arrays that are read, to those that are written."""

@@ -3,8 +3,9 @@
 A worker is a program that calls :func:`serve` with a peer: an object with two methods. ``start(threads)`` imports the
 system (the attribute ``package`` is its name) and returns its version. ``prepare(problem)`` returns a function that
 computes the problem's results and one that turns what this returned into NumPy arrays by name; it leaves the problem's
-arrays as they are and raises ``UnsupportedError`` for what the system cannot do. A third method, ``limits()``, may
-return more functions to time, by name.
+arrays as they are and raises ``UnsupportedError`` for what the system cannot do. Further methods may be there:
+``limits()`` returns more functions to time, by name; ``training(step)`` a function that takes a step of training and
+returns its loss.
 
 Workers need only the standard library, NumPy and their system, so that another Python can run them.
 """
@@ -17,6 +18,7 @@ import sys
 
 import numpy as np
 from checking import complaint
+from networks import Step, peak, peak_reset
 from problem import Problem, UnsupportedError, arrays
 from timing import repeat
 
@@ -71,6 +73,20 @@ class Worker:
             return {"note": f"wrong result, not timed: {wrong}"}
         self.timed = {"call": call, **getattr(self.peer, "limits", dict)()}
         return {}
+
+    def prepare_training(self, losses, **settings):
+        """Make a network, and take so many steps, whose losses the answer has."""
+        self.timed = {}
+        if not hasattr(self.peer, "training"):
+            return {"note": "has no training step"}
+        self.before = peak_reset()
+        call = self.peer.training(Step(**settings))
+        self.timed = {"call": call}
+        return {"losses": [float(call()) for _ in range(losses)]}
+
+    def memory(self):
+        """Bytes that were taken at most since the network was made, beside those that the process had before."""
+        return {"peak": max(0, peak() - self.before)}
 
     def time(self, **effort):
         """Times in seconds of what ``prepare`` was asked for, and of the limits, if this worker measures those."""

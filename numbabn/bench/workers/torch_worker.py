@@ -1,5 +1,8 @@
 """PyTorch: ``native_batch_norm`` and its gradient, which is what ``F.batch_norm`` and autograd come down to."""
 
+import numpy as np
+from networks import CLASSES, LR
+from networks import MOMENTUM as SGD_MOMENTUM
 from problem import EPS, MOMENTUM, placed
 from serving import serve
 
@@ -93,6 +96,29 @@ class Torch:
         dx, dgamma, dbeta, dresidual = returned
         results = {"dx": self._array(dx), "dgamma": dgamma.numpy(), "dbeta": dbeta.numpy()}
         return results | ({"dresidual": self._array(dresidual)} if self.problem.has_residual else {})
+
+    def training(self, step):
+        """The same network of PyTorch's modules, with the same weights, and its own loss and optimiser."""
+        import torch_networks
+
+        torch = self.torch
+        torch.set_grad_enabled(True)
+        images, labels = map(torch.from_numpy, step.batch())
+        model = torch_networks.build(step.network, images.shape[1], CLASSES)
+        with np.load(step.weights) as weights, torch.no_grad():
+            for parameter, name in zip(model.parameters(), weights.files, strict=True):
+                parameter.copy_(torch.from_numpy(weights[name]))
+        criterion = torch.nn.CrossEntropyLoss()
+        optimizer = torch.optim.SGD(model.parameters(), LR, momentum=SGD_MOMENTUM)
+
+        def call():
+            optimizer.zero_grad()
+            loss = criterion(model(images), labels)
+            loss.backward()
+            optimizer.step()
+            return loss.item()
+
+        return call
 
 
 if __name__ == "__main__":
