@@ -20,7 +20,8 @@ from .bench.command import Options as BenchOptions
 from .errors import UsageError
 from .training import CheckpointError, DataError
 from .training.command import train
-from .training.recipe import Options, defaults
+from .training.networks import NAMES as NETWORKS
+from .training.recipe import PLACEMENTS, Options, defaults
 from .training.sources import NAMES as DATASETS
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -75,8 +76,8 @@ def _parser():
         command.set_defaults(command=function)
         return command
 
-    small_cnn = "train a small CNN on handwritten digits (1,797 real images, no download), or on images in your files"
-    command = add("train", train, small_cnn)
+    digits = "train a small CNN, or another network, on handwritten digits (no download), or on images in your files"
+    command = add("train", train, digits)
     command.epilog = (
         "SGD with Nesterov momentum 0.9, weight decay 0.001 (weights only) and label smoothing 0.1, so the loss stays "
         "above 0.5; the rate grows over the first tenth of all steps and falls along a cosine. Ctrl-C saves; with "
@@ -100,6 +101,7 @@ def _add_train_options(add):
     count = _number(int, lambda value: value >= 1, "a whole number from 1")
     seed = _number(int, lambda value: value >= 0, "a whole number from 0")
     rate = _number(float, lambda value: 0 < value < math.inf, "a number above 0")
+    share = _number(float, lambda value: 0 <= value < 1, "a number from 0 to below 1")
     epochs = f"default {default.epochs} for digits, else {other.epochs}"
     batch_size = f"default {default.batch_size} for digits, else {other.batch_size}"
     add("--dataset", choices=DATASETS, help="images to train on (default digits; synthetic ones need no files either)")
@@ -109,6 +111,9 @@ def _add_train_options(add):
         action=argparse.BooleanOptionalAction,
         help="shift (cifar) and mirror (cifar, fashion-mnist) training images at random (default: do)",
     )
+    add("--model", choices=NETWORKS, help=f"network, made for the images' shape and classes (default {default.model})")
+    add("--placement", choices=PLACEMENTS, help="batch norm before or after the activation (default before)")
+    add("--dropout", type=share, metavar="RATE", help="values to drop in each block, from 0 to below 1 (default 0)")
     add("--epochs", type=count, metavar="N", help=f"times that all images are seen ({epochs})")
     add("--batch-size", type=count, metavar="N", help=f"images per step ({batch_size})")
     add("--lr", type=rate, metavar="RATE", help=f"highest learning rate (default {default.lr:g})")
@@ -118,6 +123,7 @@ def _add_train_options(add):
     add("--backend", choices=NAMES, help="code that batch norm runs on (default: chosen by the array)")
     add("--out", type=Path, metavar="DIR", help="folder for results (default: first free of runs/DATASET, ...-2, ...)")
     add("--resume", action="store_true", help="go on with the run in --out (default: newest of --dataset in runs)")
+    add("--profile", action="store_true", help="print the share of time by layer; the training is the same")
     add("--no-progress", dest="progress", action="store_false", help="show no progress bars")
 
 

@@ -277,7 +277,7 @@ def test_options_that_contradict_the_saved_run_are_named(capsys, option, words, 
 def finished(tmp_path):
     """Folder of a run that is complete."""
     options = recipe.Options(epochs=2, batch_size=10)
-    recipe.train(options, tmp_path / "finished", progress=False)
+    recipe.train(options, *recipe.prepare(options), tmp_path / "finished", progress=False)
     return "finished"
 
 

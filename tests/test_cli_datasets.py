@@ -191,7 +191,7 @@ def test_a_run_saved_before_there_were_data_sets_is_resumed(monkeypatch):
         assert main([*TRAIN, "--out", "old"]) == 130
 
     def without(saved):
-        assert {"dataset", "augment"}.isdisjoint(saved)
+        assert {"dataset", "augment", "model", "placement", "dropout"}.isdisjoint(saved)
         for name in ("transform", "augmentation", "data_dir"):
             assert saved.pop(name) is None
 

@@ -25,7 +25,7 @@ def train(arguments) -> bool:
     Parameters
     ----------
     arguments : argparse.Namespace
-        The fields of :class:`Options`, None where not given, and ``out``, ``resume`` and ``progress``.
+        The fields of :class:`Options`, None where not given, and ``out``, ``resume``, ``profile`` and ``progress``.
 
     Raises
     ------
@@ -45,11 +45,20 @@ def train(arguments) -> bool:
     print("Loading kernels (the first run on a machine compiles them) ...", flush=True)
     histories = {}
     for name, (place, run) in _runs(folder, options).items():
-        history = histories[name] = recipe.train(run, place, resume=arguments.resume, progress=arguments.progress)
+        data, model = recipe.prepare(run)
+        if name:
+            print(f"\n{name}")
+        print(f"model          {run.model}, {model.count_parameters():,} parameters", flush=True)
+        history = histories[name] = recipe.train(
+            run, data, model, place, resume=arguments.resume, progress=arguments.progress
+        )
         if history.interrupted:
             print(f"Interrupted and saved. To go on: numbabn train --resume --out {shlex.quote(str(folder))}")
             return True
-        _report(name, history, place)
+        _report(history, place)
+        if arguments.profile:
+            print(f"time by layer  of {recipe.PROFILED_STEPS} more steps, which leave the results as they are")
+            print(f"\n{recipe.profile(run, data, model)}\n", flush=True)
     if options.compare:
         print(f"\n{compare.table(*histories.values())}\n\n{compare.verdict(*histories.values())}\n")
     figure = folder / "curves.png"
@@ -103,6 +112,8 @@ def _options(arguments, saved):
     given = {name: getattr(arguments, name) for name in recipe.NAMES if getattr(arguments, name) is not None}
     if "compare" in given and "batch_norm" in given:
         raise UsageError("--compare trains with and without batch norm; leave --batch-norm and --no-batch-norm out")
+    if "placement" in given and given.get("batch_norm") is False:
+        raise UsageError("--placement tells where batch norm goes; leave it or --no-batch-norm out")
     if saved is None:
         return replace(recipe.defaults(given.get("dataset", Options.dataset)), **given)
     for name, value in given.items():
@@ -147,10 +158,8 @@ def _runs(folder, options):
     }
 
 
-def _report(name, history, folder):
+def _report(history, folder):
     final, best = history.final, history.best
-    if name:
-        print(f"\n{name}")
     print(f"test accuracy  {final.test_accuracy:.2%} (best {best.test_accuracy:.2%}, after epoch {best.epoch})")
     print(
         f"time           {final.seconds:.1f} s for {final.epoch} epoch{'s' if final.epoch > 1 else ''},"
