@@ -14,8 +14,9 @@ def interruptible():
 
 
 def pytest_generate_tests(metafunc):
-    """A test that takes a ``kind`` of arrays on a device runs with each. (Imported here, since few tests need CUDA.)"""
-    if "kind" in metafunc.fixturenames:
+    """A test that takes a ``kind`` of arrays on a device, not one of its own, runs with each. (Few tests need CUDA.)"""
+    own = any("kind" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "kind" in metafunc.fixturenames and not own:
         from kinds import KINDS
 
         metafunc.parametrize("kind", KINDS, ids=lambda kind: type(kind).__name__)
