@@ -1,4 +1,4 @@
-"""The command line: ``numbabn train``, ``numbabn bench``, ``numbabn info``, ``numbabn warmup``.
+"""The command line: ``numbabn train``, ``report``, ``bench``, ``info`` and ``warmup``.
 
 Exit codes: 0 for success, 1 for what failed while running, 2 for a wrong request, 130 after Ctrl-C.
 """
@@ -20,11 +20,14 @@ from .bench.command import Options as BenchOptions
 from .errors import UsageError
 from .training import CheckpointError, DataError
 from .training.command import train
+from .training.description import RunError
 from .training.networks import NAMES as NETWORKS
 from .training.recipe import PLACEMENTS, Options, defaults
+from .training.report import OUT, report
 from .training.sources import NAMES as DATASETS
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+FAILURES = (CheckpointError, DataError, RunError, FloatingPointError, ImportError, MemoryError, OSError, RuntimeError)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -54,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         return _complain("stopped at once", INTERRUPTED)
     except UsageError as error:
         return _complain(error, MISUSED)
-    except (CheckpointError, DataError, FloatingPointError, ImportError, MemoryError, OSError, RuntimeError) as error:
+    except FAILURES as error:
         return _complain(error, FAILED)
     return INTERRUPTED if interrupted else 0
 
@@ -69,7 +72,7 @@ def _parser():
         prog="numbabn", description="Batch normalization on arrays: train an example, measure speed, look at the setup."
     )
     parser.add_argument("--version", action="version", version=f"numbabn {numbabn.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="{train,bench,info,warmup}")
+    commands = parser.add_subparsers(required=True, metavar="{train,report,bench,info,warmup}")
 
     def add(name, function, text):
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -84,6 +87,11 @@ def _parser():
         "--resume, more --epochs stretch the cosine."
     )
     _add_train_options(command.add_argument)
+    command = add("report", report, "compare training runs on one HTML page: options, accuracies, speed and curves")
+    command.epilog = "The page needs no other file, no network and no script. Interrupted runs are shown, too."
+    runs = "folder of a run, or with runs in folders inside it, such as runs"
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=runs)
+    command.add_argument("--out", type=Path, default=OUT, metavar="FILE", help=f"page to write (default {OUT})")
     command = add("bench", bench, "measure batch norm on this machine, beside PyTorch, TensorFlow, JAX and a copy")
     command.epilog = (
         "Each system has a process of its own and they take turns; results are checked before they are timed. The copy "

@@ -120,7 +120,8 @@ def _options(arguments, saved):
         before = getattr(saved, name)
         if value != before and name != "data_dir" and not (name == "epochs" and value > before):
             more = " (more are possible)" if name == "epochs" else ""
-            raise UsageError(f"{_flag(name, value)} contradicts the run to resume, which has {name} = {before}{more}")
+            typed = " ".join(recipe.flag(name, value))
+            raise UsageError(f"{typed} contradicts the run to resume, which has {name} = {before}{more}")
     return replace(saved, **given)
 
 
@@ -138,14 +139,6 @@ def _check_backend(options):
         pick("cpu", options.backend)
     except ValueError as error:
         raise UsageError(error) from None
-
-
-def _flag(name, value):
-    """An option as it was typed."""
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return f"--{flag}" if value else f"--no-{flag}"
-    return f"--{flag} {value}"
 
 
 def _runs(folder, options):
