@@ -120,8 +120,12 @@ def _add_train_options(add):
         help="shift (cifar) and mirror (cifar, fashion-mnist) training images at random (default: do)",
     )
     add("--model", choices=NETWORKS, help=f"network, made for the images' shape and classes (default {default.model})")
-    add("--placement", choices=PLACEMENTS, help="batch norm before or after the activation (default before)")
-    add("--dropout", type=share, metavar="RATE", help="values to drop in each block, from 0 to below 1 (default 0)")
+    add(
+        "--placement",
+        choices=PLACEMENTS,
+        help=f"batch norm before or after the activation (default {default.placement})",
+    )
+    add("--dropout", type=share, metavar="RATE", help=f"share of values to drop (default {default.dropout:g})")
     add("--epochs", type=count, metavar="N", help=f"times that all images are seen ({epochs})")
     add("--batch-size", type=count, metavar="N", help=f"images per step ({batch_size})")
     add("--lr", type=rate, metavar="RATE", help=f"highest learning rate (default {default.lr:g})")
@@ -131,7 +135,7 @@ def _add_train_options(add):
     add("--backend", choices=NAMES, help="code that batch norm runs on (default: chosen by the array)")
     add("--out", type=Path, metavar="DIR", help="folder for results (default: first free of runs/DATASET, ...-2, ...)")
     add("--resume", action="store_true", help="go on with the run in --out (default: newest of --dataset in runs)")
-    add("--profile", action="store_true", help="print the share of time by layer; the training is the same")
+    add("--profile", action="store_true", help="print the share of time by layer, measured after the training")
     add("--no-progress", dest="progress", action="store_false", help="show no progress bars")
 
 

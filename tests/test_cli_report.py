@@ -145,6 +145,13 @@ def test_each_run_is_there_once_and_has_a_name_of_its_own(here, monkeypatch):
     assert [run.name for run in read_runs(["inside"])] == ["inside"]
 
 
+def test_runs_come_in_the_order_of_their_numbers(here):
+    for name in ("digits-10", "digits", "digits-9", "3", "cifar10-2", "cifar10"):
+        write_run(here / name, 0.5)
+    names = [run.name for run in read_runs(["."])]
+    assert names == ["3", "cifar10", "cifar10-2", "digits", "digits-9", "digits-10"]
+
+
 def test_the_page_needs_nothing_else_and_no_script(here):
     write_run(here / "a", 0.5, 0.7)
     write_run(here / "b", 0.6)

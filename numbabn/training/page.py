@@ -198,7 +198,8 @@ def _name(number, run):
 
 def _table(head, rows, kind=""):
     """A table of cells that are HTML already; the first of a row is its head."""
-    lines = [f'<div class="wide">\n<table class="{kind}">\n<thead>', _row([f'<th scope="col">{cell}' for cell in head])]
+    opening = f'<table class="{kind}">' if kind else "<table>"
+    lines = [f'<div class="wide">\n{opening}\n<thead>', _row([f'<th scope="col">{cell}' for cell in head])]
     lines.append("</thead>\n<tbody>")
     lines += [_row([f'<th scope="row">{first}', *(f"<td>{cell}" for cell in cells)]) for first, *cells in rows]
     return "\n".join([*lines, "</tbody>\n</table>\n</div>"])

@@ -1,6 +1,7 @@
 """``numbabn report``: runs that are found in folders, compared on one page."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,12 +83,17 @@ def _places(folder):
         raise UsageError(f"{folder} is not a folder")
     found = []
     for place, inside, files in os.walk(folder, onerror=_raise):
-        inside.sort()
+        inside.sort(key=_natural)
         if HISTORY in files or LAST in files:
             found.append(Path(place))
     if not found:
         raise UsageError(f"{folder} holds no run: neither it nor a folder in it has {HISTORY} or {LAST}")
     return found
+
+
+def _natural(name):
+    """A key that sorts digits-2 before digits-10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _raise(error):
