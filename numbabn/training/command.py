@@ -45,20 +45,10 @@ def train(arguments) -> bool:
     print("Loading kernels (the first run on a machine compiles them) ...", flush=True)
     histories = {}
     for name, (place, run) in _runs(folder, options).items():
-        data, model = recipe.prepare(run)
-        if name:
-            print(f"\n{name}")
-        print(f"model          {run.model}, {model.count_parameters():,} parameters", flush=True)
-        history = histories[name] = recipe.train(
-            run, data, model, place, resume=arguments.resume, progress=arguments.progress
-        )
+        history = histories[name] = _train_one(name, place, run, arguments)
         if history.interrupted:
             print(f"Interrupted and saved. To go on: numbabn train --resume --out {shlex.quote(str(folder))}")
             return True
-        _report(history, place)
-        if arguments.profile:
-            print(f"time by layer  of {recipe.PROFILED_STEPS} more steps, which leave the results as they are")
-            print(f"\n{recipe.profile(run, data, model)}\n", flush=True)
     if options.compare:
         print(f"\n{compare.table(*histories.values())}\n\n{compare.verdict(*histories.values())}\n")
     figure = folder / "curves.png"
@@ -149,6 +139,21 @@ def _runs(folder, options):
         name: (_subfolder(folder, batch_norm), replace(options, batch_norm=batch_norm))
         for name, batch_norm in ((WITH, True), (WITHOUT, False))
     }
+
+
+def _train_one(name, folder, options, arguments):
+    """One run, and what is printed of it."""
+    data, model = recipe.prepare(options)
+    if name:
+        print(f"\n{name}")
+    print(f"model          {options.model}, {model.count_parameters():,} parameters", flush=True)
+    history = recipe.train(options, data, model, folder, resume=arguments.resume, progress=arguments.progress)
+    if not history.interrupted:
+        _report(history, folder)
+        if arguments.profile:
+            print(f"time by layer  of {recipe.PROFILED_STEPS} more steps, which leave the results as they are")
+            print(f"\n{recipe.profile(options, data, model)}\n", flush=True)
+    return history
 
 
 def _report(history, folder):
