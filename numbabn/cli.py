@@ -1,4 +1,4 @@
-"""The command line: ``numbabn train``, ``numbabn bench``, ``numbabn info``, ``numbabn warmup``.
+"""The command line: ``numbabn train``, ``report``, ``bench``, ``info`` and ``warmup``.
 
 Exit codes: 0 for success, 1 for what failed while running, 2 for a wrong request, 130 after Ctrl-C.
 """
@@ -20,10 +20,14 @@ from .bench.command import Options as BenchOptions
 from .errors import UsageError
 from .training import CheckpointError, DataError
 from .training.command import train
-from .training.recipe import Options, defaults
+from .training.description import RunError
+from .training.networks import NAMES as NETWORKS
+from .training.recipe import PLACEMENTS, Options, defaults
+from .training.report import OUT, report
 from .training.sources import NAMES as DATASETS
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+FAILURES = (CheckpointError, DataError, RunError, FloatingPointError, ImportError, MemoryError, OSError, RuntimeError)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         return _complain("stopped at once", INTERRUPTED)
     except UsageError as error:
         return _complain(error, MISUSED)
-    except (CheckpointError, DataError, FloatingPointError, ImportError, MemoryError, OSError, RuntimeError) as error:
+    except FAILURES as error:
         return _complain(error, FAILED)
     return INTERRUPTED if interrupted else 0
 
@@ -68,21 +72,26 @@ def _parser():
         prog="numbabn", description="Batch normalization on arrays: train an example, measure speed, look at the setup."
     )
     parser.add_argument("--version", action="version", version=f"numbabn {numbabn.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="{train,bench,info,warmup}")
+    commands = parser.add_subparsers(required=True, metavar="{train,report,bench,info,warmup}")
 
     def add(name, function, text):
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         command.set_defaults(command=function)
         return command
 
-    small_cnn = "train a small CNN on handwritten digits (1,797 real images, no download), or on images in your files"
-    command = add("train", train, small_cnn)
+    digits = "train a small CNN, or another network, on handwritten digits (no download), or on images in your files"
+    command = add("train", train, digits)
     command.epilog = (
         "SGD with Nesterov momentum 0.9, weight decay 0.001 (weights only) and label smoothing 0.1, so the loss stays "
         "above 0.5; the rate grows over the first tenth of all steps and falls along a cosine. Ctrl-C saves; with "
         "--resume, more --epochs stretch the cosine."
     )
     _add_train_options(command.add_argument)
+    command = add("report", report, "compare training runs on one HTML page: options, accuracies, speed and curves")
+    command.epilog = "The page needs no other file, no network and no script. Interrupted runs are shown, too."
+    runs = "folder of a run, or with runs in folders inside it, such as runs"
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=runs)
+    command.add_argument("--out", type=Path, default=OUT, metavar="FILE", help=f"page to write (default {OUT})")
     command = add("bench", bench, "measure batch norm on this machine, beside PyTorch, TensorFlow, JAX and a copy")
     command.epilog = (
         "Each system has a process of its own and they take turns; results are checked before they are timed. The copy "
@@ -100,6 +109,7 @@ def _add_train_options(add):
     count = _number(int, lambda value: value >= 1, "a whole number from 1")
     seed = _number(int, lambda value: value >= 0, "a whole number from 0")
     rate = _number(float, lambda value: 0 < value < math.inf, "a number above 0")
+    share = _number(float, lambda value: 0 <= value < 1, "a number from 0 to below 1")
     epochs = f"default {default.epochs} for digits, else {other.epochs}"
     batch_size = f"default {default.batch_size} for digits, else {other.batch_size}"
     add("--dataset", choices=DATASETS, help="images to train on (default digits; synthetic ones need no files either)")
@@ -109,6 +119,13 @@ def _add_train_options(add):
         action=argparse.BooleanOptionalAction,
         help="shift (cifar) and mirror (cifar, fashion-mnist) training images at random (default: do)",
     )
+    add("--model", choices=NETWORKS, help=f"network, made for the images' shape and classes (default {default.model})")
+    add(
+        "--placement",
+        choices=PLACEMENTS,
+        help=f"batch norm before or after the activation (default {default.placement})",
+    )
+    add("--dropout", type=share, metavar="RATE", help=f"share of values to drop (default {default.dropout:g})")
     add("--epochs", type=count, metavar="N", help=f"times that all images are seen ({epochs})")
     add("--batch-size", type=count, metavar="N", help=f"images per step ({batch_size})")
     add("--lr", type=rate, metavar="RATE", help=f"highest learning rate (default {default.lr:g})")
@@ -118,6 +135,7 @@ def _add_train_options(add):
     add("--backend", choices=NAMES, help="code that batch norm runs on (default: chosen by the array)")
     add("--out", type=Path, metavar="DIR", help="folder for results (default: first free of runs/DATASET, ...-2, ...)")
     add("--resume", action="store_true", help="go on with the run in --out (default: newest of --dataset in runs)")
+    add("--profile", action="store_true", help="print the share of time by layer, measured after the training")
     add("--no-progress", dest="progress", action="store_false", help="show no progress bars")
 
 

@@ -14,8 +14,8 @@ def interruptible():
 
 
 def pytest_generate_tests(metafunc):
-    """A test that takes a ``kind`` of arrays on a device runs with each. (Imported here, since few tests need CUDA.)"""
-    if "kind" in metafunc.fixturenames:
+    """A test that takes a ``library`` runs with arrays on a device of each. (Imported here: few tests need CUDA.)"""
+    if "library" in metafunc.fixturenames:
         from kinds import KINDS
 
-        metafunc.parametrize("kind", KINDS, ids=lambda kind: type(kind).__name__)
+        metafunc.parametrize("library", KINDS, ids=lambda kind: type(kind).__name__)

@@ -150,7 +150,7 @@ def test_train_prints_accuracy_time_and_paths(capsys, here):
     assert re.search(r"time +\d+\.\d s for 2 epochs, [\d,]+ images/s", shown)
     folder = here / "runs" / "digits"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"best.npz", "curves.png", "history.csv", "history.json", "last.npz"}
+    assert names == {"best.npz", "config.json", "curves.png", "history.csv", "history.json", "last.npz"}
     for path in re.findall(r"runs\S+\.(?:npz|png)", shown):
         assert (here / path).exists()
     assert "curves.png" in shown
@@ -277,7 +277,7 @@ def test_options_that_contradict_the_saved_run_are_named(capsys, option, words, 
 def finished(tmp_path):
     """Folder of a run that is complete."""
     options = recipe.Options(epochs=2, batch_size=10)
-    recipe.train(options, tmp_path / "finished", progress=False)
+    recipe.train(options, *recipe.prepare(options), tmp_path / "finished", progress=False)
     return "finished"
 
 

@@ -60,7 +60,7 @@ def test_it_trains_on_files(here, monkeypatch, name, channels, classes):
     assert main([*TRAIN, "--dataset", name, "--data-dir", "files"]) == 0
     folder = here / "runs" / name
     names = {path.name for path in folder.iterdir()}
-    assert names == {"best.npz", "curves.png", "history.csv", "history.json", "last.npz"}
+    assert names == {"best.npz", "config.json", "curves.png", "history.csv", "history.json", "last.npz"}
     assert titles == [f"{name}, seed 0"]
     saved = config(folder)
     assert (saved["dataset"], saved["data_dir"], saved["data"]) == (name, "files", name)
@@ -191,7 +191,7 @@ def test_a_run_saved_before_there_were_data_sets_is_resumed(monkeypatch):
         assert main([*TRAIN, "--out", "old"]) == 130
 
     def without(saved):
-        assert {"dataset", "augment"}.isdisjoint(saved)
+        assert {"dataset", "augment", "model", "placement", "dropout"}.isdisjoint(saved)
         for name in ("transform", "augmentation", "data_dir"):
             assert saved.pop(name) is None
 

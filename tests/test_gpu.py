@@ -24,9 +24,9 @@ pytestmark = pytest.mark.gpu
 @pytest.mark.parametrize(("activation", "with_residual"), EPILOGUES)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_matches_specification(case, dtype, activation, with_residual, training, kind):
+def test_matches_specification(case, dtype, activation, with_residual, training, library):
     form = {"training": training, "activation": activation, "with_residual": with_residual}
-    check_against_specification(case, dtype, kind=kind, **form)
+    check_against_specification(case, dtype, kind=library, **form)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
@@ -36,15 +36,15 @@ def test_arrays_of_the_host_are_carried(case, dtype):
 
 
 @pytest.mark.parametrize("name", ["NCHW-many-runs", "NC-one-channel", "NC-65", "NCHW-channels-last"])
-def test_a_hundred_runs_are_bitwise_the_same(name, kind):
+def test_a_hundred_runs_are_bitwise_the_same(name, library):
     case = next(case for case in CASES if case.name == name)
     given = operands(case)
-    x, dy = (kind.send(case.place(encoded(values, "float32")), "float32") for values in (given.x, given.dy))
+    x, dy = (library.send(case.place(encoded(values, "float32")), "float32") for values in (given.x, given.dy))
 
     def results():
         y, context = nbn.batch_norm_forward(x, axis=case.axis, activation="relu")
         grads = nbn.batch_norm_backward(dy, context)
-        return [kind.fetch(value) for value in (y, context.mean, context.var, grads.dx)]
+        return [library.fetch(value) for value in (y, context.mean, context.var, grads.dx)]
 
     first = results()
     for _ in range(100):

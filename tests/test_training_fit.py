@@ -111,7 +111,8 @@ def test_evaluate_is_the_mean_over_the_images():
 def test_the_folder_holds_checkpoints_and_history(tmp_path):
     model, optimizer, history = run(out=tmp_path / "new" / "run")
     folder = tmp_path / "new" / "run"
-    assert sorted(path.name for path in folder.iterdir()) == ["best.npz", "history.csv", "history.json", "last.npz"]
+    names = ["best.npz", "config.json", "history.csv", "history.json", "last.npz"]
+    assert sorted(path.name for path in folder.iterdir()) == names
     assert json.loads((folder / "history.json").read_text()) == history.rows()
     with open(folder / "history.csv", newline="") as file:
         assert [float(row["test_loss"]) for row in csv.DictReader(file)] == [r.test_loss for r in history.records]

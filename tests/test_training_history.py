@@ -60,12 +60,25 @@ def test_json_holds_every_digit(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"epoch": 2}, {"seconds": "1"}, {"seconds": True}, {"test_loss": float("nan")}, {"extra": 1}]
+    "change",
+    [
+        {"epoch": 2},
+        {"seconds": "1"},
+        {"seconds": True},
+        {"test_loss": float("nan")},
+        {"train_loss": -(10**400)},
+        {"train_accuracy": -0.1},
+        {"test_accuracy": 1.1},
+        {"images_per_second": 0.0},
+        {"extra": 1},
+    ],
 )
 def test_rows_that_are_no_history_are_refused(change):
     (row,) = history(0.5).rows()
     with pytest.raises(ValueError, match="row 1 of the history"):
         History.from_rows([{**row, **change}])
+    with pytest.raises(ValueError, match="the history is of type dict; expected list"):
+        History.from_rows(row)
 
 
 def test_curves_are_a_png_made_without_pyplot(tmp_path):

@@ -25,7 +25,7 @@ def train(arguments) -> bool:
     Parameters
     ----------
     arguments : argparse.Namespace
-        The fields of :class:`Options`, None where not given, and ``out``, ``resume`` and ``progress``.
+        The fields of :class:`Options`, None where not given, and ``out``, ``resume``, ``profile`` and ``progress``.
 
     Raises
     ------
@@ -45,11 +45,10 @@ def train(arguments) -> bool:
     print("Loading kernels (the first run on a machine compiles them) ...", flush=True)
     histories = {}
     for name, (place, run) in _runs(folder, options).items():
-        history = histories[name] = recipe.train(run, place, resume=arguments.resume, progress=arguments.progress)
+        history = histories[name] = _train_one(name, place, run, arguments)
         if history.interrupted:
             print(f"Interrupted and saved. To go on: numbabn train --resume --out {shlex.quote(str(folder))}")
             return True
-        _report(name, history, place)
     if options.compare:
         print(f"\n{compare.table(*histories.values())}\n\n{compare.verdict(*histories.values())}\n")
     figure = folder / "curves.png"
@@ -103,13 +102,16 @@ def _options(arguments, saved):
     given = {name: getattr(arguments, name) for name in recipe.NAMES if getattr(arguments, name) is not None}
     if "compare" in given and "batch_norm" in given:
         raise UsageError("--compare trains with and without batch norm; leave --batch-norm and --no-batch-norm out")
+    if "placement" in given and given.get("batch_norm") is False:
+        raise UsageError("--placement tells where batch norm goes; leave it or --no-batch-norm out")
     if saved is None:
         return replace(recipe.defaults(given.get("dataset", Options.dataset)), **given)
     for name, value in given.items():
         before = getattr(saved, name)
         if value != before and name != "data_dir" and not (name == "epochs" and value > before):
             more = " (more are possible)" if name == "epochs" else ""
-            raise UsageError(f"{_flag(name, value)} contradicts the run to resume, which has {name} = {before}{more}")
+            typed = " ".join(recipe.flag(name, value))
+            raise UsageError(f"{typed} contradicts the run to resume, which has {name} = {before}{more}")
     return replace(saved, **given)
 
 
@@ -129,14 +131,6 @@ def _check_backend(options):
         raise UsageError(error) from None
 
 
-def _flag(name, value):
-    """An option as it was typed."""
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return f"--{flag}" if value else f"--no-{flag}"
-    return f"--{flag} {value}"
-
-
 def _runs(folder, options):
     """Folder and options of each run by its name: one run, or two to compare."""
     if not options.compare:
@@ -147,10 +141,23 @@ def _runs(folder, options):
     }
 
 
-def _report(name, history, folder):
-    final, best = history.final, history.best
+def _train_one(name, folder, options, arguments):
+    """One run, and what is printed of it."""
+    data, model = recipe.prepare(options)
     if name:
         print(f"\n{name}")
+    print(f"model          {options.model}, {model.count_parameters():,} parameters", flush=True)
+    history = recipe.train(options, data, model, folder, resume=arguments.resume, progress=arguments.progress)
+    if not history.interrupted:
+        _report(history, folder)
+        if arguments.profile:
+            print(f"time by layer  of {recipe.PROFILED_STEPS} more steps, which leave the results as they are")
+            print(f"\n{recipe.profile(options, data, model)}\n", flush=True)
+    return history
+
+
+def _report(history, folder):
+    final, best = history.final, history.best
     print(f"test accuracy  {final.test_accuracy:.2%} (best {best.test_accuracy:.2%}, after epoch {best.epoch})")
     print(
         f"time           {final.seconds:.1f} s for {final.epoch} epoch{'s' if final.epoch > 1 else ''},"

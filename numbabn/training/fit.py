@@ -8,6 +8,7 @@ from ..nn.checks import whole
 from . import checkpoint
 from .checkpoint import CheckpointError, Place
 from .data import Dataset
+from .description import CONFIG, Description
 from .history import History
 from .loop import LAST, NoBar, Run, epoch_batches
 
@@ -26,6 +27,7 @@ def fit(
     resume: bool = False,
     progress: bool = True,
     settings: dict | None = None,
+    notes: dict | None = None,
 ) -> History:
     """Train a model on the training part of a data set, and measure it on the test part after each epoch.
 
@@ -52,8 +54,8 @@ def fit(
     seed : int, default 0
         Decides the order of the images, and how they are augmented, together with the epoch.
     out : str or os.PathLike, optional
-        Folder for ``last.npz``, ``best.npz`` (highest test accuracy), ``history.csv`` and ``history.json``, all written
-        after each epoch; made if it is not there. Nothing is written by default.
+        Folder for ``config.json`` (what the run is), ``history.csv``, ``history.json``, ``last.npz`` and ``best.npz``
+        (highest test accuracy), all written after each epoch; made if it is not there. Nothing is written by default.
     resume : bool, default False
         Go on from ``last.npz`` in ``out``. Data, model, optimizer, schedule and the other arguments must be what they
         were; only ``epochs`` may grow, and the files of the data may lie elsewhere.
@@ -61,6 +63,8 @@ def fit(
         Show a bar for each epoch (on standard error, by tqdm).
     settings : dict, optional
         Further settings of the caller, plain numbers and strings: saved, and compared when resuming.
+    notes : dict, optional
+        What else ``config.json`` is to tell, plain numbers and strings or lists and dicts of them: not compared.
 
     Returns
     -------
@@ -116,7 +120,10 @@ def fit(
     bar = need("tqdm", "train").tqdm if progress else NoBar
     place = _start(config, model, optimizer, out, resume)
     folder = None if out is None else Path(out)
-    return Run(model, data, optimizer, criterion, schedule or _constant, place, folder, bar).train()
+    description = folder and Description.of(model, data, config, notes, place.epoch)
+    if resume:
+        description.write(folder / CONFIG)  # a run that is complete would not write it again
+    return Run(model, data, optimizer, criterion, schedule or _constant, place, description, folder, bar).train()
 
 
 def _start(config, model, optimizer, out, resume):

@@ -3,10 +3,12 @@
 import csv
 import io
 import json
-import math
+import sys
 from dataclasses import asdict, astuple, dataclass, field, fields
 
 from ..files import replacing
+
+LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,17 @@ class History:
 
     @classmethod
     def from_rows(cls, rows: list[dict]) -> "History":
-        """The history that ``rows`` came from; ``ValueError`` if a row is not a record of its epoch."""
+        """The history that ``rows`` came from; ``ValueError`` if they are no list of records, epoch by epoch."""
+        if not isinstance(rows, list):
+            raise ValueError(f"the history is of type {type(rows).__name__}; expected list")
         for number, row in enumerate(rows, start=1):
             if not isinstance(row, dict) or tuple(row) != NAMES or row["epoch"] != number:
                 raise ValueError(f"row {number} of the history is {row!r}; expected the fields {', '.join(NAMES)}")
-            if not all(type(value) in (int, float) and math.isfinite(value) for value in row.values()):
+            if not all(type(value) in (int, float) and abs(value) <= LARGEST for value in row.values()):
                 raise ValueError(f"row {number} of the history is {row!r}; expected finite numbers")
+            accuracies = (row["train_accuracy"], row["test_accuracy"])
+            if not (min(accuracies) >= 0 and max(accuracies) <= 1 and row["images_per_second"] > 0):
+                raise ValueError(f"row {number} of the history is {row!r}; expected shares, and some images per second")
         return cls([Record(**row) for row in rows])
 
     def write_csv(self, path) -> None:

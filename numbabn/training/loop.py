@@ -11,12 +11,13 @@ import numpy as np
 from . import batches, checkpoint
 from .checkpoint import Place
 from .data import Dataset
+from .description import CONFIG, Description
 from .evaluate import count_correct, evaluate
 from .history import History, Record
 from .interrupt import Interrupt
 from .prefetch import prefetched
 
-LAST, BEST = "last.npz", "best.npz"
+LAST, BEST, HISTORY = "last.npz", "best.npz", "history.json"
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Run:
     criterion: object
     schedule: object
     place: Place
+    description: Description
     folder: Path | None
     bar: object
 
@@ -80,7 +82,7 @@ class Run:
                 bar.set_postfix_str(_text(place.loss / place.images, place.correct / place.images), refresh=False)
                 bar.update(len(indices))
                 if interrupt.requested:
-                    self.save(LAST)
+                    self.save_all()
                     return
             record = self.measure(len(parts))
             bar.set_postfix_str(f"{_text(record.train_loss, record.train_accuracy)}, test {record.test_accuracy:.2%}")
@@ -143,10 +145,15 @@ class Run:
         place.loss = place.seconds = 0.0
         if place.history.best is record:
             self.save(BEST)
-        self.save(LAST)
+        self.save_all()
+
+    def save_all(self):
+        """What the run is, what it measured, and last where it stands: a folder with that has the others."""
         if self.folder is not None:
-            place.history.write_csv(self.folder / "history.csv")
-            place.history.write_json(self.folder / "history.json")
+            self.description.write(self.folder / CONFIG)
+            self.place.history.write_csv(self.folder / "history.csv")
+            self.place.history.write_json(self.folder / HISTORY)
+            self.save(LAST)
 
     def save(self, name):
         if self.folder is not None:

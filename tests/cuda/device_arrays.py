@@ -12,93 +12,93 @@ DY = RNG.standard_normal((4, 6, 5)).astype(np.float32)
 ONES = np.ones(6, np.float32)
 
 
-def send(kind, array):
+def send(library, array):
     """A copy of an array of float32, on the device."""
-    return kind.send(array.copy(), "float32")
+    return library.send(array.copy(), "float32")
 
 
-def test_results_are_of_the_callers_kind(kind):
-    x = send(kind, X)
-    y, context = nbn.batch_norm_forward(x, send(kind, ONES), residual=send(kind, DY), activation="relu")
-    grads = nbn.batch_norm_backward(send(kind, DY), context)
+def test_results_are_of_the_callers_kind(library):
+    x = send(library, X)
+    y, context = nbn.batch_norm_forward(x, send(library, ONES), residual=send(library, DY), activation="relu")
+    grads = nbn.batch_norm_backward(send(library, DY), context)
     stats = nbn.batch_stats(x)
     results = y, grads.dx, grads.dgamma, grads.dresidual, context.mean, context.invstd, stats.mean, stats.var
-    assert {type(result) for result in results} == {kind.results}
+    assert {type(result) for result in results} == {library.results}
     assert grads.dbeta is None
     assert context.x is x
     assert stats.count == 20
     expected = nbn.batch_stats(X)
-    np.testing.assert_allclose(kind.fetch(stats.mean), expected.mean, atol=1e-6)
-    np.testing.assert_allclose(kind.fetch(stats.var), expected.var, rtol=1e-6)
+    np.testing.assert_allclose(library.fetch(stats.mean), expected.mean, atol=1e-6)
+    np.testing.assert_allclose(library.fetch(stats.var), expected.var, rtol=1e-6)
     assert repr(context).startswith("Context((4, 6, 5) ")
 
 
-def test_without_activation_the_residuals_gradient_is_dy_itself(kind):
-    _, context = nbn.batch_norm_forward(send(kind, X), residual=send(kind, DY))
-    dy = send(kind, DY)
+def test_without_activation_the_residuals_gradient_is_dy_itself(library):
+    _, context = nbn.batch_norm_forward(send(library, X), residual=send(library, DY))
+    dy = send(library, DY)
     assert nbn.batch_norm_backward(dy, context).dresidual is dy
     grads = nbn.batch_norm_backward(dy, context, out=dy)
     assert grads.dx is dy
-    np.testing.assert_array_equal(kind.fetch(grads.dresidual), DY)
-    elsewhere = send(kind, np.full_like(X, np.nan))
-    assert nbn.batch_norm_backward(send(kind, DY), context, out=(None, elsewhere)).dresidual is elsewhere
-    np.testing.assert_array_equal(kind.fetch(elsewhere), DY)
+    np.testing.assert_array_equal(library.fetch(grads.dresidual), DY)
+    elsewhere = send(library, np.full_like(X, np.nan))
+    assert nbn.batch_norm_backward(send(library, DY), context, out=(None, elsewhere)).dresidual is elsewhere
+    np.testing.assert_array_equal(library.fetch(elsewhere), DY)
 
 
 @pytest.mark.parametrize("what", ["x", "residual"])
-def test_in_place(kind, what):
-    arrays = {"x": send(kind, X), "residual": send(kind, DY)}
+def test_in_place(library, what):
+    arrays = {"x": send(library, X), "residual": send(library, DY)}
     expected = nbn.batch_norm(**arrays, training=True, activation="relu")
     assert nbn.batch_norm(**arrays, training=True, activation="relu", out=arrays[what]) is arrays[what]
-    np.testing.assert_array_equal(kind.fetch(arrays[what]), kind.fetch(expected))
+    np.testing.assert_array_equal(library.fetch(arrays[what]), library.fetch(expected))
 
 
-def test_arrays_that_are_not_aligned(kind):
-    expected = nbn.batch_norm(send(kind, X), training=True)
+def test_arrays_that_are_not_aligned(library):
+    expected = nbn.batch_norm(send(library, X), training=True)
     base = np.zeros(X.size + 1, np.float32)
     base[1:] = X.reshape(-1)
-    (x,) = kind.windows(base, [1], X.shape)
-    np.testing.assert_allclose(kind.fetch(nbn.batch_norm(x, training=True)), kind.fetch(expected), atol=1e-6)
-    (out,) = kind.windows(np.full(X.size + 1, np.nan, np.float32), [1], X.shape)
-    assert nbn.batch_norm(send(kind, X), training=True, out=out) is out
-    np.testing.assert_allclose(kind.fetch(out), kind.fetch(expected), atol=1e-6)
+    (x,) = library.windows(base, [1], X.shape)
+    np.testing.assert_allclose(library.fetch(nbn.batch_norm(x, training=True)), library.fetch(expected), atol=1e-6)
+    (out,) = library.windows(np.full(X.size + 1, np.nan, np.float32), [1], X.shape)
+    assert nbn.batch_norm(send(library, X), training=True, out=out) is out
+    np.testing.assert_allclose(library.fetch(out), library.fetch(expected), atol=1e-6)
 
 
-def test_parameters_with_gaps(kind):
+def test_parameters_with_gaps(library):
     pairs = np.stack([ONES, np.zeros(6, np.float32)], 1)
-    running = [kind.strided(pairs), kind.strided(pairs[::-1].copy())]
-    gamma = kind.strided(np.stack([np.arange(6, dtype=np.float32), np.full(6, np.nan, np.float32)], 1))
-    y = nbn.batch_norm(send(kind, X), gamma, None, *running, training=True, momentum=1.0, correction=0)
+    running = [library.strided(pairs), library.strided(pairs[::-1].copy())]
+    gamma = library.strided(np.stack([np.arange(6, dtype=np.float32), np.full(6, np.nan, np.float32)], 1))
+    y = nbn.batch_norm(send(library, X), gamma, None, *running, training=True, momentum=1.0, correction=0)
     expected = nbn.batch_norm(X, np.arange(6.0), training=True)
-    np.testing.assert_allclose(kind.fetch(y), expected, atol=1e-5)
-    np.testing.assert_allclose(kind.fetch(running[0]), X.mean((0, 2)), atol=1e-6)
-    np.testing.assert_allclose(kind.fetch(running[1]), X.var((0, 2)), rtol=1e-5)
+    np.testing.assert_allclose(library.fetch(y), expected, atol=1e-5)
+    np.testing.assert_allclose(library.fetch(running[0]), X.mean((0, 2)), atol=1e-6)
+    np.testing.assert_allclose(library.fetch(running[1]), X.var((0, 2)), rtol=1e-5)
 
 
-def test_more_axes_with_gaps_than_one_copy_takes(kind):
+def test_more_axes_with_gaps_than_one_copy_takes(library):
     case = Case("7-D", (2, 3, 2, 2, 2, 2, 2), memory="gaps")
     given = operands(case)
-    x = kind.send(case.place(encoded(given.x, "float32")), "float32")
+    x = library.send(case.place(encoded(given.x, "float32")), "float32")
     expected = nbn.batch_norm(given.x, training=True)
-    np.testing.assert_allclose(kind.fetch(nbn.batch_norm(x, training=True)), expected, atol=1e-5)
+    np.testing.assert_allclose(library.fetch(nbn.batch_norm(x, training=True)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (0, 3, 4), (2, 3, 0), (4, 0), (0, 0)])
-def test_empty_batch(kind, shape):
-    x, channels = send(kind, np.empty(shape, np.float32)), shape[1]
-    running = [kind.send(np.full(channels, value, np.float32), "float32") for value in (5.0, 7.0)]
-    y, context = nbn.batch_norm_forward(x, kind.send(np.ones(channels, np.float32), "float32"), None, *running)
+def test_empty_batch(library, shape):
+    x, channels = send(library, np.empty(shape, np.float32)), shape[1]
+    running = [library.send(np.full(channels, value, np.float32), "float32") for value in (5.0, 7.0)]
+    y, context = nbn.batch_norm_forward(x, library.send(np.ones(channels, np.float32), "float32"), None, *running)
     grads = nbn.batch_norm_backward(x, context)
-    assert kind.fetch(y).shape == kind.fetch(grads.dx).shape == shape
-    np.testing.assert_array_equal(kind.fetch(grads.dgamma), np.zeros(channels))
-    np.testing.assert_array_equal(kind.fetch(context.mean), np.full(channels, np.nan))
-    assert (kind.fetch(running[0]) == 5).all()
-    assert (kind.fetch(running[1]) == 7).all()
+    assert library.fetch(y).shape == library.fetch(grads.dx).shape == shape
+    np.testing.assert_array_equal(library.fetch(grads.dgamma), np.zeros(channels))
+    np.testing.assert_array_equal(library.fetch(context.mean), np.full(channels, np.nan))
+    assert (library.fetch(running[0]) == 5).all()
+    assert (library.fetch(running[1]) == 7).all()
 
 
-def test_what_does_not_fit_is_refused_before_anything_is_written(kind):
-    x, ones = send(kind, X), send(kind, ONES)
-    mean, var = send(kind, ONES), send(kind, ONES)
+def test_what_does_not_fit_is_refused_before_anything_is_written(library):
+    x, ones = send(library, X), send(library, ONES)
+    mean, var = send(library, ONES), send(library, ONES)
 
     def refused(error, message, *arguments, **options):
         with pytest.raises(error, match=message):
@@ -109,27 +109,27 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(kind):
     refused(TypeError, "out is a ndarray on the host", out=X.copy())
     refused(ValueError, r"gamma has shape \(4, 6, 5\); expected \(6,\)", x)
     refused(
-        TypeError, "gamma has dtype float64; expected float32 beside x of float32", kind.send(np.ones(6), "float64")
+        TypeError, "gamma has dtype float64; expected float32 beside x of float32", library.send(np.ones(6), "float64")
     )
     refused(ValueError, "running_var is None; expected both or neither", None, None, mean)
     refused(ValueError, "running_mean overlaps running_var", None, None, mean, mean)
     refused(
-        TypeError, "residual has dtype float16; expected x's, float32", residual=kind.send(X.astype("f2"), "float16")
+        TypeError, "residual has dtype float16; expected x's, float32", residual=library.send(X.astype("f2"), "float16")
     )
-    a, b = kind.windows(np.zeros(X.size + 1, np.float32), [0, 1], X.shape)
+    a, b = library.windows(np.zeros(X.size + 1, np.float32), [0, 1], X.shape)
     with pytest.raises(ValueError, match="out overlaps x"):
         nbn.batch_norm(a, ones, None, mean, var, training=True, out=b)
     with pytest.raises(TypeError, match=r"x has dtype .*int32"):
-        nbn.batch_norm(kind.send(np.ones((3, 2), np.int32), "int32"), training=True)
+        nbn.batch_norm(library.send(np.ones((3, 2), np.int32), "int32"), training=True)
     with pytest.raises(TypeError, match="gamma lives on a CUDA device, but x does not"):
         nbn.batch_norm(X, ones, training=True)
     with pytest.raises(ValueError, match="backend is 'cpu', but x lives on a CUDA device"):
         nbn.batch_norm(x, training=True, backend="cpu")
-    np.testing.assert_array_equal(kind.fetch(mean), ONES)
+    np.testing.assert_array_equal(library.fetch(mean), ONES)
     _, context = nbn.batch_norm_forward(x)
     with pytest.raises(TypeError, match="dy is a ndarray on the host"):
         nbn.batch_norm_backward(DY, context)
     with pytest.raises(ValueError, match=r"dy has shape \(6,\)"):
         nbn.batch_norm_backward(ones, context)
     with pytest.raises(ValueError, match="out for dx overlaps x"):
-        nbn.batch_norm_backward(send(kind, DY), context, out=x)
+        nbn.batch_norm_backward(send(library, DY), context, out=x)
