@@ -66,7 +66,7 @@ class Study:
 
     def figure(self, title: str, panels: int = 1, height: float = 3.8):
         """A figure with panels side by side: the figure, and a list of its axes."""
-        figure = Figure(figsize=(max(6.0, 4.8 * panels), height), layout="constrained")
+        figure = Figure(figsize=(max(6.0, 4.4 * panels), height), layout="constrained")
         figure.suptitle(title)
         every = figure.subplots(1, panels, squeeze=False)[0].tolist()
         for axes in every:
@@ -121,7 +121,10 @@ class Study:
         text = json.dumps(report, indent=1, allow_nan=False, default=lambda value: value.tolist(), ensure_ascii=False)
         self._out.mkdir(parents=True, exist_ok=True)
         _replace(self._out / f"{self.name}.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
-        _replace(self._out / f"{self.name}.png", lambda path: figure.savefig(path, format="png", dpi=110))
+        _replace(
+            self._out / f"{self.name}.png",
+            lambda path: figure.savefig(path, format="png", dpi=100, pil_kwargs={"optimize": True}),
+        )
         print(f"{self._out / self.name}.png and .json written")
         if self.quick:
             print("This was the quick form, too short to tell anything; the verdict is the full form's to give.")

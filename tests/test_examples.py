@@ -83,3 +83,11 @@ def test_seeds_are_checked(script, run, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(script, "--quick", "--seeds", "1")
     assert "--seeds is 1; expected at least 2" in capsys.readouterr().err
+
+
+def test_quickstart(run):
+    lines = run(EXAMPLES / "quickstart.py")
+    errors = [float(line.split()[3]) for line in lines if "largest error" in line]
+    assert len(errors) == 3
+    assert max(errors) < 1e-8
+    assert any(line.endswith("the same result in any batch: True") for line in lines)
