@@ -24,7 +24,7 @@ MOMENTUM, BATCH_SIZE = 0.9, 64
 def main():
     study = Study(__file__, __doc__)
     rates = (0.03,) if study.quick else (0.01, 0.03, 0.1, 0.3)
-    epochs = 2 if study.quick else 20
+    epochs = 1 if study.quick else 20
     runs = study.over_seeds(
         lambda seed: {name: [curve(norm, rate, epochs, seed) for rate in rates] for name, norm in NORMS.items()}
     )
