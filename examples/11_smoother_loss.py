@@ -84,7 +84,7 @@ def draw(study, measured):
     figure, panels = study.figure("Losses along the gradient: seed 0, and the range over all seeds", 3)
     for axes, (name, style) in zip(panels, STYLES.items(), strict=False):
         steps = EVERY * np.arange(measured[name].shape[1])
-        axes.fill_between(steps, measured[name][0, :, 0], measured[name][0, :, 1], color=style["color"], alpha=0.6)
+        axes.fill_between(steps, measured[name][0, :, 0], measured[name][0, :, 1], color=style["color"], linewidth=0)
         axes.set(xlabel="step", ylabel="cross-entropy", yscale="log", title=f"{name} batch norm: least to greatest")
         extent = np.log10(measured[name][..., 1] - measured[name][..., 0])
         band(panels[2], steps, extent, name, **{**style, "marker": ""})
