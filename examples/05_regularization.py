@@ -99,7 +99,7 @@ def draw(study, runs):
 
 if __name__ == "__main__":
     study = Study(__file__, __doc__)
-    settings = {"epochs": 3 if study.quick else 60, "draws": 5 if study.quick else 100}
+    settings = {"epochs": 2 if study.quick else 60, "draws": 3 if study.quick else 100}
     runs = study.over_seeds(lambda seed: measure(seed, **settings))
     gap = {kind: [run[kind]["gap"] for run in runs] for kind in KINDS}
     shifts = [run["shift"][kind] for run in runs for kind in SHIFTS]

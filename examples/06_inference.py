@@ -19,8 +19,6 @@ from study import COLOURS, Study, band, greater, plus_minus
 
 from numbabn import nn, training
 
-IMAGES = 352
-"""Every size here cuts them into batches of two or more, but for size 1."""
 MODELS = {"small CNN": lambda seed: nn.SmallCNN(seed=seed), "perceptron": lambda seed: nn.MLP(64, 10, seed=seed)}
 WAYS = {
     "running averages, random order": (False, False),
@@ -31,6 +29,7 @@ WAYS = {
 
 
 def measure(seed, epochs, sizes):
+    """What ``compare`` tells of each model. The last size is all images; no size should leave a rest of one."""
     data = training.digits(seed)
     run = {}
     for name, make in MODELS.items():
@@ -43,12 +42,12 @@ def measure(seed, epochs, sizes):
 
 def compare(model, data, seed, sizes, least):
     """Accuracy in each way by batch size, and how much logits differ from those of all images at once."""
-    chosen = np.random.default_rng(seed).permutation(len(data.test_images))[:IMAGES]
+    chosen = np.random.default_rng(seed).permutation(len(data.test_images))[: sizes[-1]]
     images, labels = data.test_images[chosen], data.test_labels[chosen]
     terms = sum(p.value[0].size for name, p in model.named_parameters().items() if name.endswith("weight"))
     result = {}
     for way, (batch_statistics, by_label) in WAYS.items():
-        order = np.argsort(labels, kind="stable") if by_label else np.arange(IMAGES)
+        order = np.argsort(labels, kind="stable") if by_label else np.arange(sizes[-1])
         sizes_here = [size for size in sizes if size >= least or not batch_statistics]
         every = [logits(model, images, order, size, batch_statistics) for size in sizes_here]
         result[way] = {
@@ -91,7 +90,7 @@ def draw(study, runs, sizes):
 
 if __name__ == "__main__":
     study = Study(__file__, __doc__)
-    sizes = [1, 2, IMAGES] if study.quick else [1, 2, 4, 8, 16, 32, 64, IMAGES]
+    sizes = [1, 2, 32] if study.quick else [1, 2, 4, 8, 16, 32, 64, 352]
     settings = {"epochs": 1 if study.quick else 8, "sizes": sizes}
     runs = study.over_seeds(lambda seed: measure(seed, **settings))
     running = [run[model][way] for run in runs for model in MODELS for way in WAYS if "running" in way]
@@ -105,7 +104,7 @@ if __name__ == "__main__":
         with_norm=averages,
         without=statistics,
         holds=ratio <= 1 and greater(averages, statistics),
-        settings=settings | {"images": IMAGES, "lr": 0.05, "momentum": 0.9, "batch_size": 64},
+        settings=settings | {"lr": 0.05, "momentum": 0.9, "batch_size": 64},
         runs=runs,
         names=("with running averages", "with batch statistics"),
         note=f"perceptron in batches of two with batch statistics {plus_minus(pairs)}; with running averages, logits "
