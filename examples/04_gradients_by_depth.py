@@ -28,7 +28,7 @@ WIDTH, BATCH_SIZE = 8, 32
 def main():
     study = Study(__file__, __doc__)
     depths = (8, 14) if study.quick else (8, 20, 32, 44, 56)
-    runs = study.over_seeds(lambda seed: measure(depths, 8 if study.quick else BATCH_SIZE, seed))
+    runs = study.over_seeds(lambda seed: measure(depths, 4 if study.quick else BATCH_SIZE, seed))
     norms = {name: np.array([run[name] for run in runs]) for name in NORMS}  # (seeds, kinds, scales, depths)
     decades = {name: abs(np.log10(each[..., -1] / each[..., 0])) for name, each in norms.items()}
     better = [

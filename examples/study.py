@@ -33,6 +33,10 @@ def arguments(doc: str) -> argparse.Namespace:
         options.seeds = QUICK_SEEDS if options.quick else FULL_SEEDS
     if options.seeds < 2:
         parser.error(f"--seeds is {options.seeds}; expected at least 2, since the spread over seeds is reported")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)  # better now than when all is measured
+    except OSError as error:
+        parser.error(f"--out is {options.out}; expected a folder, or where one can be made ({error.strerror})")
     return options
 
 
@@ -119,7 +123,6 @@ class Study:
             "runs": runs,
         }
         text = json.dumps(report, indent=1, allow_nan=False, default=lambda value: value.tolist(), ensure_ascii=False)
-        self._out.mkdir(parents=True, exist_ok=True)
         _replace(self._out / f"{self.name}.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
         _replace(
             self._out / f"{self.name}.png",

@@ -1,6 +1,7 @@
 """Every example runs, in its quick form, and leaves what it says; the gallery shows what full runs printed."""
 
 import doctest
+import importlib
 import json
 import re
 import runpy
@@ -19,10 +20,16 @@ MOST_BYTES = 120_000
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a script of the folder as the main program; gives the lines that it printed."""
+def study(monkeypatch):
+    """The module that the scripts share, found as they find it."""
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # studies set it; other tests are to find it as it was
     monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module("study")
+
+
+@pytest.fixture
+def run(study, monkeypatch, capsys):
+    """Run a script of the folder as the main program; gives the lines that it printed."""
 
     def run(script, *options):
         monkeypatch.setattr(sys, "argv", [str(script), *map(str, options)])
@@ -73,16 +80,19 @@ def test_docstring_tells_source_and_criterion(script, run):
     assert re.search(r"\nSource: .*?(19|20)\d\d.*\nCriterion: ", doc, re.DOTALL)
 
 
-def test_doctests_of_study(run):
-    study = pytest.importorskip("study")
+def test_doctests_of_study(study):
     assert doctest.testmod(study).failed == 0
 
 
-@pytest.mark.parametrize("script", STUDIES[:1], ids=lambda script: script.stem)
-def test_seeds_are_checked(script, run, capsys):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--seeds", "1"], "--seeds is 1; expected at least 2"), (["--out", __file__], "expected a folder")],
+)
+def test_options_are_checked_before_anything_runs(options, message, study, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["study.py", *options])
     with pytest.raises(SystemExit, match="2"):
-        run(script, "--quick", "--seeds", "1")
-    assert "--seeds is 1; expected at least 2" in capsys.readouterr().err
+        study.arguments("A claim.")
+    assert message in capsys.readouterr().err
 
 
 def test_quickstart(run):
