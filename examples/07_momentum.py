@@ -20,15 +20,13 @@ from study import COLOURS, Study, greater, plus_minus
 
 from numbabn import nn, training
 
-MOMENTA = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
-
-def measure(seed, epochs):
+def measure(seed, epochs, momenta):
     """Accuracy and error after each epoch for each momentum: lists of lists, (momenta, epochs)."""
     data = training.digits(seed)
     run = {"accuracy": [], "error": [], "exact_accuracy": []}
     weights = set()
-    for momentum in MOMENTA:
+    for momentum in momenta:
         model = nn.SmallCNN(width=8, seed=seed)
         for norm in norms(model):
             norm.momentum = momentum
@@ -62,7 +60,7 @@ def norms(model):
     return [layer for layer in model.children().values() if isinstance(layer, nn.BatchNorm)]
 
 
-def draw(study, runs):
+def draw(study, runs, momenta):
     figure, (errors, accuracies) = study.figure("Small momenta lag behind; large ones lose little here", 2, 4.2)
     epochs = len(runs[0]["exact_accuracy"])
     shown = [number for number in (1, 2, 5, 10, 20) if number <= epochs]
@@ -72,7 +70,7 @@ def draw(study, runs):
             values = [np.array(run[name])[:, number - 1] for run in runs]
             label = f"after {number} epoch{'s' * (number > 1)}"
             look = {"color": colour, "linestyle": style, "marker": marker, "markersize": 4, "capsize": 2}
-            axes.errorbar(MOMENTA, np.mean(values, axis=0), np.std(values, axis=0, ddof=1), label=label, **look)
+            axes.errorbar(momenta, np.mean(values, axis=0), np.std(values, axis=0, ddof=1), label=label, **look)
     for axes in (errors, accuracies):
         axes.set(xscale="log", xlabel="momentum (weight of the new batch)")
     errors.set(yscale="log", ylabel="error of running means, standard deviations")
@@ -83,19 +81,20 @@ def draw(study, runs):
 
 if __name__ == "__main__":
     study = Study(__file__, __doc__)
-    settings = {"epochs": 1 if study.quick else 10}
+    momenta = [0.01, 0.1, 1.0] if study.quick else [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
+    settings = {"epochs": 1 if study.quick else 10, "momenta": momenta}
     runs = study.over_seeds(lambda seed: measure(seed, **settings))
     accuracy, error = (np.array([run[name] for run in runs]) for name in ("accuracy", "error"))
-    slow, usual, last = (MOMENTA.index(momentum) for momentum in (0.01, 0.1, 1.0))
+    slow, usual, last = (momenta.index(momentum) for momentum in (0.01, 0.1, 1.0))
     exact = [run["exact_accuracy"][0] for run in runs]
     usual_error, last_error = error[:, usual, -1], error[:, last, -1]
     study.finish(
-        draw(study, runs),
+        draw(study, runs, momenta),
         quantity="test accuracy after one epoch, %,",
         with_norm=accuracy[:, usual, 0],
         without=accuracy[:, slow, 0],
         holds=greater(accuracy[:, usual, 0], accuracy[:, slow, 0]) and greater(last_error, usual_error),
-        settings=settings | {"momenta": MOMENTA, "width": 8, "lr": 0.05, "sgd_momentum": 0.9, "batch_size": 64},
+        settings=settings | {"width": 8, "lr": 0.05, "sgd_momentum": 0.9, "batch_size": 64},
         runs=runs,
         names=("with momentum 0.1", "with 0.01"),
         note=f"error of the running means after {settings['epochs']} epochs {plus_minus(usual_error)} with 0.1, "
