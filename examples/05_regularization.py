@@ -2,7 +2,8 @@
 
 Setting: a perceptron with two hidden layers of 256 on a fifth of the digits, 359 images, tested on the other 1,438;
 with batch norm, with dropout of one half behind each hidden layer, with both and with neither, otherwise alike. The gap
-is training accuracy minus test accuracy, both with running averages and without dropping, in points.
+is training accuracy minus test accuracy, both with running averages and without dropping, in points. Four seeds were
+tried with half the batch size beforehand, to see that all four networks learn their images.
 
 Variance shift: a value x of mean mu and variance sigma^2 becomes x b / (1 - p) in training, where b is 1 with
 probability 1 - p, else 0. Its mean stays mu, its mean square becomes (sigma^2 + mu^2) / (1 - p), and so its variance
@@ -41,8 +42,7 @@ def measure(seed, epochs, draws):
         model = nn.MLP(64, 10, norm=norm, dropout=p, seed=seed)
         optimizer = nn.SGD(model, lr=0.05, momentum=0.9)
         history = training.fit(model, data, optimizer, epochs=epochs, batch_size=64, seed=seed, progress=False)
-        train = training.evaluate(model, data.train_images, data.train_labels)
-        test = history.final
+        train, test = training.evaluate(model, data.train_images, data.train_labels), history.final
         run[kind] = {
             "gap": 100 * (train.accuracy - test.test_accuracy),
             "test_accuracy": 100 * test.test_accuracy,
