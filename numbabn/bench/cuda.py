@@ -254,7 +254,7 @@ def measure(cell: Cell, arrays, systems: dict, dtype: str, effort: Effort, advan
     """
     size = sum(moved(cell.what, cell.fused)) * prod(cell.shape) * (2 if "16" in dtype else np.dtype(dtype).itemsize)
     sets = [_operands(cell, arrays, dtype) for _ in range(min(MOST_SETS, ceil(ROTATED / size)))]
-    expected = _expected(cell, arrays, sets[0])
+    expected = _expected(cell, arrays, sets[0], 10 * LIMITS[dtype])
     calls, notes = {}, {}
     for name, system in systems.items():
         try:
@@ -299,11 +299,14 @@ def _operands(cell, arrays, dtype):
     return Operands(x, dy, residual, gamma, beta, mean, var)
 
 
-def _expected(cell, arrays, given):
-    """Results in float64, by the formulas as they stand in the textbook."""
+def _expected(cell, arrays, given, margin):
+    """Results in float64, by the formulas as they stand in the textbook.
+
+    Within a ``margin`` of ReLU's kink, where rounding decides whether a gradient passes, ``given.dy`` becomes 0.
+    """
     shape = 1, -1, *(1,) * (len(cell.shape) - 2)
     axes = 0, *range(2, len(cell.shape))
-    x, dy, residual = map(arrays.float64, (given.x, given.dy, given.residual))
+    x, residual = map(arrays.float64, (given.x, given.residual))
     gamma, beta, mean, var = (
         arrays.float64(value).reshape(shape)
         for value in (given.gamma, given.beta, given.running_mean, given.running_var)
@@ -315,9 +318,11 @@ def _expected(cell, arrays, given):
     xhat = (x - mean) * scale
     y = xhat * gamma + beta + (residual if "residual" in cell.fused else 0.0)
     if "relu" in cell.fused:
-        dy, y = dy * (y > 0), y * (y > 0)
+        given.dy *= abs(y) > margin
+        y = y * (y > 0)
     if cell.what != "backward":
         return (y,)
+    dy = arrays.float64(given.dy) * (y > 0) if "relu" in cell.fused else arrays.float64(given.dy)
     means = dy.mean(axes).reshape(shape), (dy * xhat).mean(axes).reshape(shape)
     dx = gamma * scale * (dy - means[0] - xhat * means[1])
     return (dx, dy) if "residual" in cell.fused else (dx,)

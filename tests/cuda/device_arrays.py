@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cases import Case, encoded, operands
+from kinds import Array, Torch
 
 import numbabn as nbn
 
@@ -133,3 +134,19 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(library):
         nbn.batch_norm_backward(ones, context)
     with pytest.raises(ValueError, match="out for dx overlaps x"):
         nbn.batch_norm_backward(send(library, DY), context, out=x)
+
+
+def test_elements_that_are_not_aligned_are_refused():
+    """A card would stop at reading such."""
+    packed = np.zeros(7, np.dtype([("a", "<f4"), ("b", "<i2")]))["a"]
+    shifted = np.zeros(29, np.uint8)[1:].view(np.float32)
+    for array in (packed, shifted):
+        with pytest.raises(ValueError, match="x is not aligned; expected elements at multiples of their 4 bytes"):
+            nbn.batch_norm(Array(array, "float32"), training=True, axis=0)
+
+
+def test_a_view_of_negatives_is_refused():
+    torch = pytest.importorskip("torch")
+    x = torch.randn(8, 5, dtype=torch.complex64, device=Torch().device).conj().imag
+    with pytest.raises(TypeError, match=r"x is a view of another tensor's negative; .*resolve_neg"):
+        nbn.batch_norm(Torch().claim(x), training=True)

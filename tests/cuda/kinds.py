@@ -14,9 +14,9 @@ TYPESTR = {"float32": "<f4", "float64": "<f8", "float16": "<f2", "bfloat16": "<V
 
 
 def whole(array):
-    """The contiguous array that an array is a window of (or itself), and the bytes to its first element."""
+    """All that an array is a window of (or it itself) as it lies in memory, and the bytes to its first element."""
     base = array if array.base is None else array.base
-    return base, array.ctypes.data - base.ctypes.data
+    return base.ravel(order="K"), array.ctypes.data - base.ctypes.data
 
 
 class Array:
@@ -68,10 +68,14 @@ class Torch:
         self.torch = importlib.import_module("torch")
         self.results = self.torch.Tensor
         self.given = type("OnDevice", (self.torch.Tensor,), {"is_cuda": True})
+        self.device = "cpu" if toolkit.SIMULATED else "cuda"
+
+    def claim(self, tensor):
+        """The tensor, said to be on a device."""
+        return tensor.as_subclass(self.given) if toolkit.SIMULATED else tensor
 
     def _placed(self, array):
-        tensor = self.torch.from_numpy(np.ascontiguousarray(array).copy())
-        return tensor.as_subclass(self.given) if toolkit.SIMULATED else tensor.cuda()
+        return self.claim(self.torch.from_numpy(array.copy()).to(self.device))
 
     def send(self, array, dtype):
         if dtype == "bfloat16":
@@ -101,7 +105,7 @@ class CuPy:
 
     def send(self, array, dtype):
         base, offset = whole(array)
-        flat = self.cupy.asarray(np.ascontiguousarray(base)).reshape(-1)[offset // array.itemsize :]
+        flat = self.cupy.asarray(base)[offset // array.itemsize :]
         placed = self.cupy.lib.stride_tricks.as_strided(flat, array.shape, array.strides)
         return placed.view(importlib.import_module("ml_dtypes").bfloat16) if dtype == "bfloat16" else placed
 

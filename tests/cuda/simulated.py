@@ -22,7 +22,13 @@ SMALL += [
     Case("NCL-5", (3, 4, 5)),
     Case("NCHW-3x3", (5, 3, 3, 3)),
 ]
-SMALL += [Case("NCL-one-row", (1, 2, 9)), Case("NC-3x8", (3, 8)), Case("NCL-3", (9, 2, 3)), Case("NCL-9", (9, 2, 9))]
+SMALL += [
+    Case("NCL-one-row", (1, 2, 9)),
+    Case("NC-3x8", (3, 8)),
+    Case("NCL-3", (9, 2, 3)),
+    Case("NCL-9", (9, 2, 9)),
+    Case("F", (3, 4, 5, 3), memory="F"),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,6 +87,21 @@ def test_a_distant_mean_takes_no_digits(shape):
     np.testing.assert_allclose(stats.var, exact.var, rtol=1e-5)
     y = nbn.batch_norm(x, training=True, eps=0.0, backend="cuda")
     np.testing.assert_allclose(y, nbn.batch_norm(x, training=True, eps=0.0, backend="reference"), atol=1e-4)
+
+
+def test_a_negative_running_variance_gives_nan():
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    y = nbn.batch_norm(x, None, None, np.zeros(3), np.array([-1.0, 1.0, 2.0]), backend="cuda")
+    assert np.isnan(y[:, 0]).all()
+    assert np.isfinite(y[:, 1:]).all()
+
+
+def test_running_statistics_of_the_host_keep_their_digits():
+    x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    mean, var = np.full(3, 1 / 3), np.full(3, 2 / 3)
+    nbn.batch_norm(x, None, None, mean, var, training=True, momentum=1e-12, backend="cuda")
+    np.testing.assert_allclose(mean, 1 / 3, rtol=1e-11)
+    np.testing.assert_allclose(var, 2 / 3, rtol=1e-11)
 
 
 @pytest.mark.parametrize("shape", [(9, 8), (5, 3, 9)])

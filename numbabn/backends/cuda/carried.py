@@ -4,6 +4,7 @@ import numpy as np
 
 from ...checks import Settings
 from ...places import dtype_name
+from .. import reference
 from ..host import MEAN, VAR
 from . import passes, toolkit
 from .launch import launch_for
@@ -52,16 +53,17 @@ def _forward(x, y, parameters, residual, settings):
     """Both forward passes."""
     space, launch = _space(), _launch(x, settings.training)
     dtype = launch.words.parameter
-    carried = tuple(None if value is None else _carry(np.ascontiguousarray(value, dtype)) for value in parameters)
+    given = [None if value is None else np.ascontiguousarray(value, dtype) for value in parameters]
+    if settings.training:
+        given[2:] = None, None  # they may have more digits than the device would leave them
+    carried = tuple(None if value is None else _carry(value) for value in given)
     result = _result(x)
     residual = None if residual is None else _carry(residual)
-    table = passes.forward(space, launch, _carry(x), result, residual, carried, settings)
+    table = _numbers(passes.forward(space, launch, _carry(x), result, residual, carried, settings))
     _bring(result, y)
-    if settings.training and settings.momentum:
-        for memory, out in zip(carried[2:], parameters[2:], strict=True):
-            if memory is not None:
-                _bring(memory, out)
-    return _numbers(table)
+    if settings.training:
+        reference.update_running(parameters, table, settings, launch.values)
+    return table
 
 
 def _space():

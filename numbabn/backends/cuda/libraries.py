@@ -44,7 +44,7 @@ class Numba:
 
     def give(self, array, stream):
         """The array as the caller gets it, once the kernels that write it are launched."""
-        return array
+        return toolkit.on_stream(array, stream)
 
 
 class CuPy(Numba):
@@ -69,6 +69,9 @@ class CuPy(Numba):
             array = self.cupy.empty([shape[axis] for axis in order], dtype).transpose(*np.argsort(order).tolist())
         return array, array.data.ptr
 
+    def give(self, array, stream):
+        return array
+
 
 class Torch(Numba):
     """PyTorch's tensors, on its current stream."""
@@ -85,6 +88,8 @@ class Torch(Numba):
     def read(self, array, stream):
         if array.requires_grad:
             raise TypeError("requires a gradient, which this library does not record; expected it detached: .detach()")
+        if array.is_neg():
+            raise TypeError("is a view of another tensor's negative; expected numbers of its own: .resolve_neg()")
         if array.layout is not self.torch.strided:
             raise TypeError(f"has layout {array.layout}; expected a strided tensor")
         dtype = array.dtype
@@ -103,6 +108,9 @@ class Torch(Numba):
         else:
             array = self.torch.empty_strided(shape, strides_of(shape, order, 1), dtype=dtype, device=device)
         return array, array.data_ptr()
+
+    def give(self, array, stream):
+        return array
 
 
 class Exchange(Numba):
@@ -149,12 +157,12 @@ class Space:
         """The memory of an argument, or None; refused where the kernels cannot reach it."""
         if value is None:
             return None
-        library = self.library
-        if not isinstance(value, library.kind) or library.kind is object:
-            if not toolkit.reachable(value):
-                raise TypeError(f"{name} is a {type(value).__name__} on the host, but x lives on a CUDA device")
-            library = NUMBA
-        memory, device = _read(library, name, value, self.stream)
+        if not toolkit.reachable(value):
+            raise TypeError(f"{name} is a {type(value).__name__} on the host, but x lives on a CUDA device")
+        if not isinstance(value, self.library.kind):  # whose stream would not wait for this one
+            expected = self.library.kind.__name__
+            raise TypeError(f"{name} is a {type(value).__name__}; expected an array of x's library, a {expected}")
+        memory, device = _read(self.library, name, value, self.stream)
         if device != self.device:
             place = "the host" if device < 0 else f"CUDA device {device}"
             raise ValueError(f"{name} is on {place}; expected it on x's, CUDA device {self.device}")
@@ -194,6 +202,10 @@ def _read(library, name, value, stream):
         raise TypeError(f"{name} {error}") from None
     if memory.dtype not in DTYPES:
         raise TypeError(f"{name} has dtype {memory.dtype}; expected {', '.join(DTYPES)}")
+    size = DTYPES[memory.dtype].itemsize
+    steps = zip(memory.strides or (), memory.shape, strict=False)
+    if memory.address % size or any(step % size for step, count in steps if count > 1):
+        raise ValueError(f"{name} is not aligned; expected elements at multiples of their {size} bytes")
     return memory, device
 
 
@@ -207,7 +219,8 @@ def _library(x):
             if module not in _LIBRARIES:
                 _LIBRARIES[module] = library()
             return _LIBRARIES[module]
-    if hasattr(x, "__dlpack__") and hasattr(x, "__array_namespace__"):
+    foreign = not hasattr(x, "__cuda_ndarray__")  # else it is Numba's
+    if foreign and hasattr(x, "__dlpack__") and hasattr(x, "__array_namespace__"):
         return Exchange(type(x), x.__array_namespace__())
     return NUMBA
 

@@ -100,7 +100,8 @@ def settle(parts, count, table, gamma, beta, running_mean, running_var, channels
         table[MEAN * channels + channel] = mean
         table[REST * channels + channel] = rest
         table[VAR * channels + channel] = var
-        table[INVSTD * channels + channel] = cast(table, 1) / math.sqrt(var + eps)
+        wide = var + eps
+        table[INVSTD * channels + channel] = cast(table, 1) / math.sqrt(wide) if wide >= 0 else cast(table, math.nan)
         if flags & FILLS:
             scale, offset = cast(table, 1), cast(table, 0)
             if flags & HAS_GAMMA:

@@ -68,6 +68,10 @@ if SIMULATED:
         memory = np.full(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, 0xFF, np.uint8)
         return FakeCUDAArray(np.ndarray(shape, dtype, memory, strides=strides))
 
+    def on_stream(array, stream):
+        """A new array of Numba's that tells on which stream it is written."""
+        return array
+
     def to_dlpack(array):
         """Something whose ``__dlpack__`` hands out a device array."""
         return array._ary
@@ -100,6 +104,11 @@ else:
     def device_array(shape, dtype, strides=None):
         """A new array."""
         return numba_cuda.device_array(shape, dtype, strides=strides)
+
+    def on_stream(array, stream):
+        """A new array of Numba's that tells on which stream it is written."""
+        silent = isinstance(array, numba_cuda.devicearray.DeviceNDArray) and not array.stream
+        return array.bind(numba_cuda.external_stream(stream)) if stream and silent else array
 
     def to_dlpack(array):
         """Something whose ``__dlpack__`` hands out a device array."""
