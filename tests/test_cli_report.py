@@ -235,4 +235,5 @@ def test_each_run_has_a_colour_of_its_own():
 @pytest.mark.parametrize("losses", [(1.7e308, -1.7e308), (5e-324, 0.0), (1e300, 1e-300)])
 def test_any_finite_loss_can_be_drawn(losses):
     rows = [{**row, "test_loss": loss} for row, loss in zip(history(0.5, 0.6).rows(), losses, strict=True)]
-    ElementTree.fromstring(curves_svg("loss", {"run": history().from_rows(rows)}, "light"))
+    picture = ElementTree.fromstring(curves_svg("loss", {"run": history().from_rows(rows)}, "light"))
+    assert picture.tag.endswith("svg")

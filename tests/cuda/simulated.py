@@ -11,7 +11,7 @@ from test_backends import check_against_specification
 import numbabn as nbn
 from numbabn.backends.cuda import launch as launching
 from numbabn.backends.cuda import planes
-from numbabn.backends.cuda.simd import Simulated, load, store
+from numbabn.backends.cuda.simd_simulated import Simulated, load, store
 
 SMALL = [case for case in CASES if np.prod(case.shape) <= 260]
 SMALL += [Case("NC-12", (31, 12)), Case("NHWC-8", (3, 2, 3, 8), axis=-1), Case("NCHW-8", (9, 2, 2, 4))]

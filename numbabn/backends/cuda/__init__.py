@@ -14,7 +14,7 @@ and the second walk. What is where, in the order of a call::
     planes, rows         the kernels that walk over data
     moments              sums of threads and parts put together; statistics
     constants, epilogue  numbers for each channel; what is fused
-    simd                 vectors: loads, stores, arithmetic
+    simd                 vectors: loads, stores, arithmetic; simd_compiled, simd_simulated
 
 So far these kernels have run in the simulator and have been compiled for sm_80 and sm_90, and not been on a card.
 """

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ...checks import Settings
 from ...places import dtype_name
 from .. import reference
 from ..host import MEAN, VAR
@@ -14,14 +13,11 @@ from .memory import Memory
 HALVES = True
 """Whether data may be float16 or bfloat16."""
 
-MEASURING = Settings(training=True, momentum=0.0, eps=0.0, correction=0.0, relu=False)
-"""For statistics alone."""
-
 
 def statistics(x):
     """Mean and biased variance of each channel."""
     space, launch = _space(), _launch(x, True)
-    table = _numbers(passes.statistics(space, launch, _carry(x), (None,) * 4, MEASURING))
+    table = _numbers(passes.statistics(space, launch, _carry(x), (None,) * 4, passes.MEASURING))
     return table[MEAN], table[VAR]
 
 

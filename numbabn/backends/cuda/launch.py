@@ -17,11 +17,11 @@ from .memory import DTYPES, Memory
 from .policy import BLOCKS, LEAST_VECTORS, RAGGED_FROM, SETTLERS, THREADS, VECTORS, WIDTH
 
 if toolkit.SIMULATED:
-    from .simd import Simulated
+    from .simd_simulated import Simulated
 else:
     from numba.cuda import types
 
-    from .simd import pointer_type
+    from .simd_compiled import pointer_type
 
 
 class Words(NamedTuple):

@@ -69,9 +69,6 @@ class CuPy(Numba):
             array = self.cupy.empty([shape[axis] for axis in order], dtype).transpose(*np.argsort(order).tolist())
         return array, array.data.ptr
 
-    def give(self, array, stream):
-        return array
-
 
 class Torch(Numba):
     """PyTorch's tensors, on its current stream."""
@@ -108,9 +105,6 @@ class Torch(Numba):
         else:
             array = self.torch.empty_strided(shape, strides_of(shape, order, 1), dtype=dtype, device=device)
         return array, array.data_ptr()
-
-    def give(self, array, stream):
-        return array
 
 
 class Exchange(Numba):
@@ -167,10 +161,6 @@ class Space:
             place = "the host" if device < 0 else f"CUDA device {device}"
             raise ValueError(f"{name} is on {place}; expected it on x's, CUDA device {self.device}")
         return memory
-
-    def array(self, name, value):
-        """Its metadata."""
-        return None if value is None else np.asarray(self.read(name, value))
 
     def empty(self, shape, dtype, order=None):
         """Memory for a new array of the caller's kind; its axes are in this order in memory."""

@@ -13,7 +13,6 @@ from ...places import dtype_name
 from ...results import Context, Gradients, Statistics
 from ..host import MEAN, VAR
 from . import passes
-from .carried import MEASURING
 from .launch import launch_for
 from .libraries import space_of
 from .memory import Memory, apart
@@ -28,7 +27,7 @@ def statistics(x, axis):
     view = _view(x.shape, x.strides, x.dtype, checks.channel_axis(axis, len(x.shape)))
     x = _viewable(space, view, x)
     launch = _launch(view, True, x)
-    table = space.give(passes.statistics(space, launch, x, (None,) * 4, MEASURING))
+    table = space.give(passes.statistics(space, launch, x, (None,) * 4, passes.MEASURING))
     return Statistics(table[MEAN], table[VAR], launch.values)
 
 
@@ -95,7 +94,7 @@ def _launch(view, training, *memories):
 def _evident(x, parameters, residual, out, settings, view):
     """Whether nothing can be wrong with a forward call's arrays, and none needs a copy. Else a closer look tells.
 
-    What ``checks`` asks for takes NumPy's metadata and as long as all launches together.
+    NumPy's metadata of an array, which ``checks`` asks for, take 1.3 us, and whether two of them overlap takes 0.9.
     """
     outer, channels, inner = view.canonical
     values, dtype = outer * inner, "float64" if x.dtype == "float64" else "float32"

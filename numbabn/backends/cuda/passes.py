@@ -4,9 +4,13 @@ All three functions take a ``Space``, which has the stream and new memory, a ``L
 written, and checked is nothing.
 """
 
+from ...checks import Settings
 from ..flags import ADDS, CLIPS, FILLS, FROM_X, FROM_Y, FROZEN, MEASURES
 from ..host import running_weights
 from .moments import HAS_BETA, HAS_GAMMA, HAS_RUNNING
+
+MEASURING = Settings(training=True, momentum=0.0, eps=0.0, correction=0.0, relu=False)
+"""For statistics alone."""
 
 
 def forward(space, launch, x, y, residual, parameters, settings):

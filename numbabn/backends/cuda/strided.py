@@ -55,7 +55,8 @@ def _copy(space, source, target):
         return
     missing = AXES - len(shape)
     shape, sources, targets = (1,) * missing + shape, (0,) * missing + sources, (0,) * missing + targets
-    size, words = prod(shape), Words(memory_of(source).dtype, 1, _real(source))
+    size, dtype = prod(shape), memory_of(source).dtype
+    words = Words(dtype, 1, "float64" if dtype == "float64" else "float32")
     blocks = min(COPIERS, ceil_div(size, THREADS))
     (source, s), (target, t) = _extent(source), _extent(target)
     arguments = source, target, size, *shape[1:], s, *sources, t, *targets
@@ -80,10 +81,6 @@ def _merged(source, target):
     return (
         tuple(zip(*((n, s // source.itemsize, t // source.itemsize) for n, s, t in merged), strict=True)) or ((),) * 3
     )
-
-
-def _real(source):
-    return "float64" if source.dtype == np.float64 else "float32"
 
 
 def _extent(array):
