@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from numbabn import nn
-from numbabn.nn import products
+from numbabn.nn import convolution, products
 
 STEP = 1e-5
 """Central differences in float64 are off by about STEP**2 + 1e-16 / STEP."""
@@ -77,15 +77,23 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.mark.parametrize("tile", ["usual tiles", "tiny tiles"])
+@pytest.mark.parametrize("cut", ["usual", "small"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("options", "shape"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_conv2d(options, shape, bias, tile, monkeypatch):
-    if tile == "tiny tiles":  # so that small images are cut, too, and parts have several tiles
+def test_conv2d(options, shape, bias, cut, monkeypatch):
+    if cut == "small":  # so that small images are cut, too, and parts have several bands or tiles
         monkeypatch.setattr(products, "TILE_BYTES", 1)
-        monkeypatch.setattr(products, "LEAST_PLACES", 7)
+        monkeypatch.setattr(products, "LEAST_ROWS", 7)
+        monkeypatch.setattr(convolution, "BAND_PLACES", 7)
     layer = nn.Conv2d(shape[1], 5, **options, bias=bias, rng=0, dtype=np.float64)
     check_gradients(layer, normal(*shape))
+
+
+@pytest.mark.parametrize("channels", [1, 8, 19, 32])
+@pytest.mark.parametrize("filters", [1, 7, 8, 9, 16, 17, 24, 37])
+def test_conv2d_with_filters_in_vectors_of_eight(channels, filters):
+    layer = nn.Conv2d(channels, filters, 3, stride=(1, 2), padding=1, rng=0, dtype=np.float64)
+    check_gradients(layer, normal(3, channels, 5, 17))
 
 
 def test_linear():

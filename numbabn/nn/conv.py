@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import checks, products
+from . import checks, convolution, products
 from .init import he_normal
 from .module import Fusing, Parameter
 from .window import window_over
@@ -74,8 +74,7 @@ class Conv2d(Fusing):
             residual = self._buffers.channels_last("residual", residual)
         x = self._buffers.channels_last("x", x)
         bias = None if self.bias is None else self.bias.value
-        y = products.convolve(x, products.as_matrix(weight), bias, residual, relu, window, self._buffers)
-        y = y.reshape(len(x), window.rows, window.columns, len(weight)).transpose(0, 3, 1, 2)
+        y = convolution.convolve(x, weight, bias, residual, relu, window, self._buffers).transpose(0, 3, 1, 2)
         self._saved = x, y, window, relu, fused
         return y
 
@@ -87,9 +86,7 @@ class Conv2d(Fusing):
             dy = products.rectifier_gradient(dy, y, self._buffers, "masked")
         self.dresidual = dy if fused else None
         dy = self._buffers.channels_last("dy", dy)
-        dy = dy.reshape(-1, dy.shape[3])
-        products.parameter_gradients(dy, x, self.weight, self.bias, window)
+        convolution.parameter_gradients(dy, x, self.weight, self.bias, window)
         if not need_dx:
             return None
-        weight = products.as_matrix(self.weight.value)
-        return products.input_gradient(dy, x, weight, window, self._buffers).transpose(0, 3, 1, 2)
+        return convolution.input_gradient(dy, x, self.weight.value, window, self._buffers).transpose(0, 3, 1, 2)

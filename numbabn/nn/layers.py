@@ -7,7 +7,6 @@ import numpy as np
 from . import checks, products
 from .init import he_normal
 from .module import Fusing, Module, Parameter
-from .window import window_over
 
 
 class Linear(Fusing):
@@ -39,8 +38,6 @@ class Linear(Fusing):
            [4.]], dtype=float32)
     """
 
-    _WINDOW = window_over((1, 1), (1, 1), (1, 1), (0, 0))
-
     def __init__(self, in_features, out_features, *, bias=True, rng=None, dtype=np.float32):
         super().__init__()
         dtype = checks.float_dtype(dtype)
@@ -59,26 +56,27 @@ class Linear(Fusing):
         if fused:
             residual = checks.layer_input(residual, (len(x), len(weight)), weight.dtype, "residual")
             residual = self._buffers.contiguous("residual", residual)
-        pixels = self._buffers.contiguous("x", x).reshape(len(x), 1, 1, weight.shape[1])
+        x = self._buffers.contiguous("x", x)
         bias = None if self.bias is None else self.bias.value
-        matrix = products.as_matrix(weight)
-        y = products.convolve(pixels, matrix, bias, residual, relu, self._WINDOW, self._buffers)
-        self._saved = pixels, y, relu, fused
+        y = self._buffers.take("y", (len(x), len(weight)), x.dtype)
+        products.multiply(x, weight, bias, residual, relu, y)
+        self._saved = x, y, relu, fused
         return y
 
     def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
         """Gradient by x; fills those of ``weight`` and ``bias``, and ``dresidual``."""
-        pixels, y, relu, fused = self._recall()
+        x, y, relu, fused = self._recall()
         dy = checks.gradient(dy, y.shape, y.dtype)
         if relu:
             dy = products.rectifier_gradient(dy, y, self._buffers, "masked")
         self.dresidual = dy if fused else None
         dy = self._buffers.contiguous("dy", dy)
-        products.parameter_gradients(dy, pixels, self.weight, self.bias, self._WINDOW)
+        products.parameter_gradients(dy, x, self.weight, self.bias)
         if not need_dx:
             return None
-        weight = products.as_matrix(self.weight.value)
-        return products.input_gradient(dy, pixels, weight, self._WINDOW, self._buffers)[:, 0, 0]
+        dx = self._buffers.take("dx", x.shape, x.dtype)
+        products.input_gradient(dy, self.weight.value, dx)
+        return dx
 
 
 class ReLU(Module):

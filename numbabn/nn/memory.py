@@ -4,6 +4,7 @@ Layers see images as (N, C, H, W). In memory, convolutions write (N, H, W, C) an
 that follow keep the order they are given, whatever it is.
 """
 
+import threading
 from math import prod
 
 import numpy as np
@@ -60,3 +61,27 @@ class Buffers:
         copy = self.take(name, x.shape, x.dtype)
         np.copyto(copy, x)
         return copy
+
+
+class _Scratch(threading.local):
+    """Memory that is free again after each call, of which every Python thread has its own for all its layers."""
+
+    def __init__(self):
+        self._buffers = Buffers()
+
+    def take(self, name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
+        """An array in C order, like ``Buffers.take``; at an address that vectors may be read from in one piece."""
+        line = 64 // np.dtype(dtype).itemsize
+        memory = self._buffers.take(f"{name} {np.dtype(dtype)}", (prod(shape) + line,), dtype)
+        start = -memory.ctypes.data % 64 // memory.itemsize
+        return memory[start : start + prod(shape)].reshape(shape)
+
+
+scratch = _Scratch()
+
+
+def thread_numbers() -> int:
+    """Upper bound of thread numbers. Asking starts the threads: kernels loaded from the cache crash otherwise."""
+    import numba
+
+    return max(numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS)

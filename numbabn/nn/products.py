@@ -1,23 +1,16 @@
-"""Convolution and its gradients on contiguous channels-last images: cuts the work, finds memory, calls the kernels.
-
-Images are (N, H, W, C), outputs (places, filters), weights (filters, patch size). A linear layer is the case of
-one-pixel images.
-"""
-
-import threading
+"""Products of matrices, (rows, features), for linear layers: cuts the work, finds memory, calls the kernels."""
 
 import numpy as np
 
 from .blas import one_thread
-from .memory import Buffers
+from .memory import Buffers, scratch
 from .module import Parameter
-from .window import Window
 
 TILE_BYTES = 2**20
-"""Most memory for a tile of patches, half of a second-level cache; BLAS leaves room for little more beside it."""
+"""Most memory for a tile of rows, half of a second-level cache; BLAS leaves room for little more beside it."""
 
-LEAST_PLACES = 256
-"""Places per tile even if they take more: with 128, BLAS spends a third of its time on repacking large weights."""
+LEAST_ROWS = 256
+"""Rows per tile even if they take more: with 128, BLAS spends a third of its time on repacking large weights."""
 
 TASKS = 8
 """Tiles to cut small work into, and most parts that are summed apart in the weight's gradient."""
@@ -26,62 +19,38 @@ PARTS_BYTES = 2**26
 """Most memory for those parts."""
 
 
-class _Scratch(threading.local):
-    """Memory that is free again after each call, of which every Python thread has its own for all its layers."""
+def multiply(x: np.ndarray, weight: np.ndarray, bias, residual, relu: bool, y: np.ndarray) -> None:
+    """``y = x @ weight.T + bias + residual``, rectified if ``relu``; ``bias`` and ``residual`` may be None."""
+    from . import product_kernels as kernels
 
-    def __init__(self):
-        self._buffers = Buffers()
-
-    def take(self, name, shape, dtype):
-        return self._buffers.take(f"{name} {dtype}", shape, dtype)
-
-
-_scratch = _Scratch()
-
-
-def convolve(x: np.ndarray, weight: np.ndarray, bias, residual, relu: bool, window: Window, buffers: Buffers):
-    """``patches(x) @ weight.T + bias + residual``, shape (places, filters), rectified if ``relu``.
-
-    ``bias`` is a vector or None, ``residual`` contiguous and of the result's size, or None.
-    """
-    from . import conv_kernels as kernels
-
-    y = buffers.take("y", (_places(x, window), len(weight)), x.dtype)
     bias = np.empty(0, x.dtype) if bias is None else bias
-    residual = np.empty((0, 0), x.dtype) if residual is None else residual.reshape(y.shape)
-    tile, space = _tiles(x, weight, window)
+    residual = np.empty((0, 0), x.dtype) if residual is None else residual
     with one_thread:
-        kernels.convolve(y, x, weight, bias, residual, relu, window, tile, space)
-    return y
+        kernels.multiply(y, x, np.ascontiguousarray(weight), bias, residual, relu, _tile(x))
 
 
-def parameter_gradients(dy, x, weight: Parameter, bias: Parameter | None, window: Window) -> None:
-    """Fill ``weight.grad`` and ``bias.grad``; dy is (places, filters)."""
-    from . import conv_kernels as kernels
+def parameter_gradients(dy, x, weight: Parameter, bias: Parameter | None) -> None:
+    """Fill ``weight.grad`` and ``bias.grad``."""
+    from . import product_kernels as kernels
 
-    shape = as_matrix(weight.value).shape
-    tile, space = _tiles(x, as_matrix(weight.value), window)
-    parts = min(-(-len(dy) // tile), TASKS, PARTS_BYTES // (shape[0] * shape[1] * x.itemsize))
-    parts = max(1, parts)
-    dweight = _scratch.take("dweight", (parts, *shape), x.dtype)
-    term = _scratch.take("term", (parts, *shape), x.dtype)
+    shape, tile = (dy.shape[1], x.shape[1]), _tile(x)
+    parts = max(1, min(-(-len(dy) // tile), TASKS, PARTS_BYTES // (shape[0] * shape[1] * x.itemsize)))
+    dweight = scratch.take("dweight", (parts, *shape), x.dtype)
+    term = scratch.take("term", (parts, *shape), x.dtype)
     dbias = np.empty((parts, 0 if bias is None else shape[0]))
     with one_thread:
-        kernels.weight_gradient(dy, x, dweight, dbias, window, tile, space, term)
-    weight.grad_array()[...] = from_matrix(dweight.sum(axis=0), weight.value.shape)
+        kernels.weight_gradient(dy, x, dweight, dbias, tile, term)
+    weight.grad_array()[...] = dweight.sum(axis=0).reshape(weight.value.shape)
     if bias is not None:
         bias.grad_array()[...] = dbias.sum(axis=0)
 
 
-def input_gradient(dy, x: np.ndarray, weight: np.ndarray, window: Window, buffers: Buffers) -> np.ndarray:
-    """Gradient by ``x``, of its shape."""
-    from . import conv_kernels as kernels
+def input_gradient(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray) -> None:
+    """``dx = dy @ weight``."""
+    from . import product_kernels as kernels
 
-    dx = buffers.take("dx", x.shape, x.dtype)
-    tile, space = _tiles(x, weight, window)
     with one_thread:
-        kernels.input_gradient(dy, dx, weight, window, tile, space)
-    return dx
+        kernels.input_gradient(dy, np.ascontiguousarray(weight), dx, _tile(dx))
 
 
 def rectifier_gradient(dy: np.ndarray, y: np.ndarray, buffers: Buffers, name: str = "dx") -> np.ndarray:
@@ -93,31 +62,9 @@ def rectifier_gradient(dy: np.ndarray, y: np.ndarray, buffers: Buffers, name: st
     return dx
 
 
-def as_matrix(weight: np.ndarray) -> np.ndarray:
-    """(F, C, kh, kw) as (F, kh * kw * C), a view where it lies so in memory; (F, C) as it is."""
-    return np.ascontiguousarray(np.moveaxis(weight, 1, -1)).reshape(len(weight), -1)
-
-
-def from_matrix(matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse of :func:`as_matrix`, a view."""
-    return np.moveaxis(matrix.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
-
-
-def _places(x, window):
-    return len(x) * window.rows * window.columns
-
-
-def _tiles(x, weight, window):
-    """Places per tile, and memory for the patches of one tile in each thread. Tiles depend on the shape alone."""
-    places, patch = _places(x, window), weight.shape[1]
-    tasks = -(-places // max(LEAST_PLACES, TILE_BYTES // (patch * x.itemsize)))
-    tasks = max(1, tasks, min(TASKS, places // 64))
-    tile = max(1, -(-places // tasks))
-    return tile, _scratch.take("patches", (_most_threads(), tile, patch), x.dtype)
-
-
-def _most_threads():
-    """Upper bound of thread numbers. Asking starts the threads: kernels loaded from the cache crash otherwise."""
-    import numba
-
-    return max(numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+def _tile(x):
+    """Rows per tile, from the shape alone."""
+    rows, features = x.shape
+    tasks = -(-rows // max(LEAST_ROWS, TILE_BYTES // max(1, features * x.itemsize)))
+    tasks = max(1, tasks, min(TASKS, rows // 64))
+    return max(1, -(-rows // tasks))

@@ -17,22 +17,22 @@ from ...jit import device
 from .simd import BYTES, INT32, Vector, splat_lanes
 
 
-def _element(context, builder, memory_type, memory, offset):
+def element_pointer(context, builder, memory_type, memory, offset):
     """Pointer to the element at ``offset`` of an array or of what a pointer points to."""
     data = context.make_array(memory_type)(context, builder, memory).data if _is_array(memory_type) else memory
     return builder.gep(data, [offset])
 
 
-def _address(context, builder, memory_type, memory, offset, vector_type):
+def vector_pointer(context, builder, memory_type, memory, offset, vector_type):
     """The same, seen as pointer to a vector."""
-    return builder.bitcast(_element(context, builder, memory_type, memory, offset), vector_type.as_pointer())
+    return builder.bitcast(element_pointer(context, builder, memory_type, memory, offset), vector_type.as_pointer())
 
 
 def _is_array(memory_type):
     return isinstance(memory_type, types.Array)
 
 
-def _mask(builder, memory, count):
+def lane_mask(builder, memory, count):
     """The alignment and mask that LLVM's masked operations take, for the first ``count`` lanes."""
     lanes = BYTES * 8 // memory.dtype.bitwidth
     index = ir.Constant(ir.VectorType(INT32, lanes), list(range(lanes)))
@@ -40,7 +40,7 @@ def _mask(builder, memory, count):
     return ir.Constant(INT32, memory.dtype.bitwidth // 8), builder.icmp_signed("<", index, limit)
 
 
-def _masked(builder, name, result, arguments):
+def masked_operation(builder, name, result, arguments):
     """Call ``llvm.masked.load`` or ``llvm.masked.store``."""
     vector = arguments[0].type if name == "store" else arguments[-1].type
     suffix = f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
@@ -64,7 +64,7 @@ def pointer_to(typingctx, memory, offset):
     """Pointer to ``memory[offset]``."""
 
     def codegen(context, builder, signature, args):
-        return _element(context, builder, memory, *args)
+        return element_pointer(context, builder, memory, *args)
 
     return types.CPointer(memory.dtype)(memory, types.intp), codegen
 
@@ -96,13 +96,13 @@ def load(typingctx, memory, offset, count, fill):
 
     def codegen(context, builder, signature, args):
         value, start, n, other = args
-        pointer = _address(context, builder, memory, value, start, other.type)
+        pointer = vector_pointer(context, builder, memory, value, start, other.type)
         with builder.if_else(builder.icmp_signed(">=", n, n.type(vector.lanes)), likely=True) as (whole, partial):
             with whole:
                 loaded = builder.load(pointer, align=memory.dtype.bitwidth // 8)
                 after_whole = builder.block
             with partial:
-                masked = _masked(builder, "load", other.type, [pointer, *_mask(builder, memory, n), other])
+                masked = masked_operation(builder, "load", other.type, [pointer, *lane_mask(builder, memory, n), other])
                 after_partial = builder.block
         result = builder.phi(other.type)
         result.add_incoming(loaded, after_whole)
@@ -118,12 +118,12 @@ def store(typingctx, memory, offset, count, value):
 
     def codegen(context, builder, signature, args):
         target, start, n, vector = args
-        pointer = _address(context, builder, memory, target, start, vector.type)
+        pointer = vector_pointer(context, builder, memory, target, start, vector.type)
         with builder.if_else(builder.icmp_signed(">=", n, n.type(value.lanes)), likely=True) as (whole, partial):
             with whole:
                 builder.store(vector, pointer, align=memory.dtype.bitwidth // 8)
             with partial:
-                _masked(builder, "store", ir.VoidType(), [vector, pointer, *_mask(builder, memory, n)])
+                masked_operation(builder, "store", ir.VoidType(), [vector, pointer, *lane_mask(builder, memory, n)])
         return context.get_dummy_value()
 
     return types.void(memory, types.intp, types.intp, value), codegen
@@ -138,7 +138,7 @@ def accumulate(typingctx, sums, offset, value):
         wide = ir.VectorType(ir.DoubleType(), value.lanes)
         if value.dtype == types.float32:
             vector = builder.fpext(vector, wide)
-        pointer = _address(context, builder, sums, target, start, wide)
+        pointer = vector_pointer(context, builder, sums, target, start, wide)
         builder.store(builder.fadd(builder.load(pointer, align=8), vector), pointer, align=8)
         return context.get_dummy_value()
 
@@ -154,7 +154,7 @@ def stream(typingctx, memory, offset, value):
 
     def codegen(context, builder, signature, args):
         target, start, vector = args
-        pointer = _address(context, builder, memory, target, start, vector.type)
+        pointer = vector_pointer(context, builder, memory, target, start, vector.type)
         written = builder.store(vector, pointer, align=BYTES)
         written.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(INT32, 1)]))
         return context.get_dummy_value()
@@ -179,7 +179,7 @@ def unaligned(typingctx, memory, offset):
 
     def codegen(context, builder, signature, args):
         target, start = args
-        address = builder.ptrtoint(_element(context, builder, memory, target, start), start.type)
+        address = builder.ptrtoint(element_pointer(context, builder, memory, target, start), start.type)
         left = builder.and_(builder.neg(address), address.type(BYTES - 1))
         return builder.udiv(left, address.type(memory.dtype.bitwidth // 8))
 
@@ -192,7 +192,7 @@ def prefetch(typingctx, memory, offset):
 
     def codegen(context, builder, signature, args):
         target, start = args
-        element = _element(context, builder, memory, target, start)
+        element = element_pointer(context, builder, memory, target, start)
         pointer = builder.bitcast(element, ir.IntType(8).as_pointer())
         function_type = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
         function = builder.module.declare_intrinsic("llvm.prefetch.p0", (), function_type)
