@@ -19,7 +19,7 @@ TOLERANCE = 1e-3
 
 
 def compile_ahead(process, steps) -> None:
-    """Have numbabn's kernels compiled, and the worker started anew: what compiling takes is not a step's memory."""
+    """Have numbabn's kernels compiled, and the worker started anew: what compiling takes is not training's memory."""
     with tempfile.TemporaryDirectory() as folder:
         for network, shape in steps:
             _prepare(process, {}, "numbabn", network, shape, folder)
@@ -32,7 +32,7 @@ def measure(network: str, shape, processes: dict, effort: Effort, advance=int) -
     Returns
     -------
     dict
-        ``network``, ``shape``, ``times`` as of ``measure.measure``, and ``peaks``: bytes taken at most, by system.
+        ``network``, ``shape``, ``times`` as of ``measure.measure``, and ``peaks``: bytes of each process at most.
     """
     notes, samples, peaks, expected = {}, {name: [] for name in processes}, {}, None
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +69,7 @@ def _agree(losses, expected):
 
 
 def render(report: dict) -> str:
-    """The steps of a report as a table: milliseconds, images per second, the most memory, and others' by numbabn's."""
+    """The steps of a report as a table: milliseconds, images per second, the process's memory, others' by numbabn's."""
     names = [name for name in table.peers(report) if any("median" in step["times"][name] for step in report["steps"])]
     rows = [["step", "numbabn", "images/s", "MB"]]
     rows[0] += [text for name in names for text in (name, "images/s", "MB", "speed-up")]

@@ -8,6 +8,7 @@ import numpy as np
 from . import checks, products
 from .conv import Conv2d
 from .layers import Linear, ReLU
+from .memory import gradients
 from .module import Module
 from .norm import BatchNorm
 
@@ -147,15 +148,17 @@ class Residual(Module):
             y = self._recall()
             dy = checks.gradient(dy, y.shape, y.dtype)
             if self.activation:
-                dy = products.rectifier_gradient(dy, y, self._buffers)
+                dy = products.rectifier_gradient(dy, y)
         through_body = self.body.backward(dy, need_dx=need_dx)
-        through_shortcut = dy if last is None else last.dresidual
+        through_shortcut = dy
+        if last is not None:
+            through_shortcut, last.dresidual = last.dresidual, None  # its memory is for the next gradients
         if self.shortcut is not None:
             through_shortcut = self.shortcut.backward(through_shortcut, need_dx=need_dx)
         if not need_dx:
             return None
         passed_on = np.may_share_memory(through_body, given)  # by a body without layers, say
-        total = self._buffers.like("sum", through_body) if passed_on else through_body
+        total = gradients.like(through_body) if passed_on else through_body
         return np.add(through_body, through_shortcut, out=total)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from . import checks, convolution, products
 from .init import he_normal
+from .memory import gradients
 from .module import Fusing, Parameter
 from .window import window_over
 
@@ -83,10 +84,10 @@ class Conv2d(Fusing):
         x, y, window, relu, fused = self._recall()
         dy = checks.gradient(dy, y.shape, y.dtype)
         if relu:
-            dy = products.rectifier_gradient(dy, y, self._buffers, "masked")
+            dy = products.rectifier_gradient(dy, y)
         self.dresidual = dy if fused else None
-        dy = self._buffers.channels_last("dy", dy)
+        dy = gradients.channels_last(dy)
         convolution.parameter_gradients(dy, x, self.weight, self.bias, window)
         if not need_dx:
             return None
-        return convolution.input_gradient(dy, x, self.weight.value, window, self._buffers).transpose(0, 3, 1, 2)
+        return convolution.input_gradient(dy, x, self.weight.value, window).transpose(0, 3, 1, 2)

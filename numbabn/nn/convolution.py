@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import products
-from .memory import Buffers, scratch, thread_numbers
+from .memory import Buffers, gradients, scratch, thread_numbers
 from .module import Parameter
 from .window import Window
 
@@ -76,13 +76,13 @@ def parameter_gradients(dy, x, weight: Parameter, bias: Parameter | None, window
         bias.grad_array()[...] = dbias.sum(axis=0)
 
 
-def input_gradient(dy, x: np.ndarray, weight: np.ndarray, window: Window, buffers: Buffers) -> np.ndarray:
+def input_gradient(dy, x: np.ndarray, weight: np.ndarray, window: Window) -> np.ndarray:
     """Gradient by ``x``, of its shape.
 
     Pixel ``y + stride * t`` is seen by the window's rows ``i`` for which ``y + pad - i`` is a multiple of the stride,
     each row of the output by one of them: together they are a window that moves over dy by steps of one.
     """
-    dx = buffers.take("dx", x.shape, x.dtype)
+    dx = gradients.take(x.shape, x.dtype)
     if _is_pointwise(window):
         products.input_gradient(_as_matrix(dy), weight[:, :, 0, 0], _as_matrix(dx))
         return dx

@@ -6,6 +6,7 @@ import numpy as np
 
 from . import checks, products
 from .init import he_normal
+from .memory import gradients
 from .module import Fusing, Module, Parameter
 
 
@@ -68,13 +69,13 @@ class Linear(Fusing):
         x, y, relu, fused = self._recall()
         dy = checks.gradient(dy, y.shape, y.dtype)
         if relu:
-            dy = products.rectifier_gradient(dy, y, self._buffers, "masked")
+            dy = products.rectifier_gradient(dy, y)
         self.dresidual = dy if fused else None
-        dy = self._buffers.contiguous("dy", dy)
+        dy = gradients.contiguous(dy)
         products.parameter_gradients(dy, x, self.weight, self.bias)
         if not need_dx:
             return None
-        dx = self._buffers.take("dx", x.shape, x.dtype)
+        dx = gradients.take(x.shape, x.dtype)
         products.input_gradient(dy, self.weight.value, dx)
         return dx
 
@@ -104,7 +105,7 @@ class ReLU(Module):
     def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
         """Gradient by x: ``dy`` where y is positive, else 0."""
         y = self._recall()
-        return products.rectifier_gradient(checks.gradient(dy, y.shape, y.dtype), y, self._buffers)
+        return products.rectifier_gradient(checks.gradient(dy, y.shape, y.dtype), y)
 
 
 class Flatten(Module):
@@ -131,7 +132,7 @@ class Flatten(Module):
         """``dy`` in the shape and memory order of x."""
         x = self._recall()
         dy = checks.gradient(dy, (len(x), prod(x.shape[1:])), x.dtype)
-        dx = self._buffers.like("dx", x)
+        dx = gradients.like(x)
         np.copyto(dx, dy.reshape(x.shape))
         return dx
 
@@ -185,4 +186,4 @@ class Dropout(Module):
         """Gradient by x: ``dy`` times the factors of the last forward call."""
         y, factor = self._recall()
         dy = checks.gradient(dy, y.shape, y.dtype)
-        return dy if factor is None else np.multiply(dy, factor, out=self._buffers.like("dx", y))
+        return dy if factor is None else np.multiply(dy, factor, out=gradients.like(y))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from . import checks
-from .memory import Buffers
+from .memory import Buffers, gradients
 
 
 class CrossEntropy:
@@ -56,7 +56,7 @@ class CrossEntropy:
             raise RuntimeError("CrossEntropy.backward was called before forward")
         softmax, labels = self._saved
         count, classes = softmax.shape
-        dlogits = self._buffers.take("dlogits", softmax.shape, softmax.dtype)
+        dlogits = gradients.take(softmax.shape, softmax.dtype)
         np.subtract(softmax, self.label_smoothing / classes, out=dlogits)
         dlogits[np.arange(count), labels] -= 1 - self.label_smoothing
         dlogits /= count

@@ -1,10 +1,11 @@
-"""Memory that layers keep, and the order of images in it.
+"""Memory that layers keep, memory that gradients pass through, and the order of images in it.
 
 Layers see images as (N, C, H, W). In memory, convolutions write (N, H, W, C) and present it transposed; the layers
 that follow keep the order they are given, whatever it is.
 """
 
 import threading
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -39,16 +40,9 @@ class Buffers:
             kept = self._kept[name] = np.empty(size, dtype)
         return kept[:size].reshape(shape)
 
-    def like(self, name: str, x: np.ndarray, dtype=None) -> np.ndarray:
-        """An array of the shape and memory order of ``x``, and of its dtype unless another is given.
-
-        The order is kept where ``x`` lies in memory without gaps; else it is C order.
-        """
-        dtype = x.dtype if dtype is None else dtype
-        if x.ndim == 0:
-            return self.take(name, (), dtype)
-        view = layout.view(x, 0)
-        return view.back(self.take(name, view.canonical, dtype))
+    def like(self, name: str, x: np.ndarray) -> np.ndarray:
+        """An array of the shape, dtype and memory order of ``x``; the order is C where ``x`` has gaps in memory."""
+        return _like(x, x.dtype, partial(self.take, name))
 
     def channels_last(self, name: str, x: np.ndarray) -> np.ndarray:
         """Images (N, C, H, W) as contiguous (N, H, W, C): a view where they lie so in memory, else a copy."""
@@ -56,11 +50,106 @@ class Buffers:
 
     def contiguous(self, name: str, x: np.ndarray) -> np.ndarray:
         """``x`` itself where it is in C order, else a copy that is."""
-        if x.flags.c_contiguous:
-            return x
-        copy = self.take(name, x.shape, x.dtype)
-        np.copyto(copy, x)
-        return copy
+        return _contiguous(x, partial(self.take, name))
+
+
+class Pool:
+    """Memory for arrays that live shortly; where the last array over a piece of it is gone, the next one may be.
+
+    Gradients wander through a network backwards, and few of them are needed at a time: with memory of their own for
+    each layer, they would take as much as the activations do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numbabn.nn.memory import Pool
+    >>> pool = Pool()
+    >>> first = pool.take((512, 1024), np.float32)
+    >>> address = first.ctypes.data
+    >>> second = pool.take((512, 1024), np.float32)
+    >>> np.shares_memory(first, second)
+    False
+    >>> del first
+    >>> pool.take((64, 1024), np.float64).ctypes.data == address
+    True
+    """
+
+    SMALL = 2**16
+    """Bytes of arrays that NumPy makes without asking the system for pages."""
+
+    def __init__(self):
+        self._free: dict[int, np.ndarray] = {}
+
+    def take(self, shape: tuple[int, ...], dtype) -> np.ndarray:
+        """A new array in C order, that holds anything. It is the caller's, like any other array."""
+        dtype = np.dtype(dtype)
+        size = prod(shape) * dtype.itemsize
+        if size < self.SMALL:
+            return np.empty(shape, dtype)
+        return np.asarray(_Lease(self, self._piece(size), shape, dtype))
+
+    def like(self, x: np.ndarray, dtype=None) -> np.ndarray:
+        """A new array of the shape and memory order of ``x``, and of its dtype unless another is given."""
+        return _like(x, x.dtype if dtype is None else dtype, self.take)
+
+    def channels_last(self, x: np.ndarray) -> np.ndarray:
+        """As that of ``Buffers``."""
+        return self.contiguous(x.transpose(0, 2, 3, 1))
+
+    def contiguous(self, x: np.ndarray) -> np.ndarray:
+        """As that of ``Buffers``."""
+        return _contiguous(x, self.take)
+
+    def _piece(self, size):
+        """The smallest free piece that is large enough. Else a new one takes the place of the largest that is not.
+
+        So there are never more pieces than arrays at a time. No lock: single operations on a dict need none, and what
+        runs when an array dies may run in the midst of anything.
+        """
+        free = sorted((piece.nbytes, key) for key, piece in list(self._free.items()))
+        for nbytes, key in free:
+            if nbytes >= size:
+                piece = self._free.pop(key, None)
+                if piece is not None:
+                    return piece
+        if free:
+            self._free.pop(free[-1][1], None)
+        return np.empty(size, np.uint8)
+
+    def give_back(self, piece: np.ndarray) -> None:
+        """Let others have it."""
+        self._free[id(piece)] = piece
+
+
+class _Lease:
+    """What an array of a pool refers to as its owner, as do all views of it: it lives as long as any of them."""
+
+    def __init__(self, pool, piece, shape, dtype):
+        self._pool, self._piece = pool, piece
+        data = (piece.ctypes.data, False)
+        self.__array_interface__ = {"shape": shape, "typestr": dtype.str, "data": data, "version": 3}
+
+    def __del__(self):
+        self._pool.give_back(self._piece)
+
+
+gradients = Pool()
+"""Of all layers."""
+
+
+def _like(x, dtype, take):
+    if x.ndim == 0:
+        return take((), dtype)
+    view = layout.view(x, 0)
+    return view.back(take(view.canonical, dtype))
+
+
+def _contiguous(x, take):
+    if x.flags.c_contiguous:
+        return x
+    copy = take(x.shape, x.dtype)
+    np.copyto(copy, x)
+    return copy
 
 
 class _Scratch(threading.local):

@@ -70,9 +70,9 @@ class Module(Stateful):
     :class:`Parameter` or a :class:`Module` are found by themselves; ``buffer_names`` lists attributes that are arrays
     (or None) to be saved with the parameters but not trained, ``shown_names`` settings for the repr.
 
-    Layers keep their outputs' memory: what ``forward`` and ``backward`` return stays valid until the next call of the
-    same method. They also refer to their input until then, so that must not be overwritten before ``backward``.
-    The module around a layer may overwrite what its ``backward`` returned, unless that is ``dy`` itself.
+    Layers keep their outputs' memory: what ``forward`` returns stays valid until its next call. They also refer to
+    their input until then, so that must not be overwritten before ``backward``. What ``backward`` returns is the
+    caller's own, to keep or to overwrite, unless it is ``dy`` itself.
 
     ``copy.deepcopy`` copies parameters, buffers and settings, not the memory of the last calls.
 

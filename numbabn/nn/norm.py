@@ -4,6 +4,7 @@ import numpy as np
 
 from ..functional import batch_norm_backward, batch_norm_forward
 from . import checks
+from .memory import gradients
 from .module import Fusing, Parameter
 
 
@@ -102,9 +103,9 @@ class BatchNorm(Fusing):
         Works after ``forward(training=False)``, too: the running statistics are constants then.
         """
         context, x = self._recall()
-        dx = self._buffers.like("dx", x)
+        dx = gradients.like(x)
         fused_sum = context.has_residual and context.relu
-        out = (dx, self._buffers.like("dresidual", x)) if fused_sum else dx
+        out = (dx, gradients.like(x)) if fused_sum else dx
         grads = batch_norm_backward(dy, context, out=out)
         for parameter, gradient in ((self.gamma, grads.dgamma), (self.beta, grads.dbeta)):
             if parameter is not None:

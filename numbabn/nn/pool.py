@@ -1,8 +1,11 @@
 """Pooling: the largest value of each window, the mean of each image."""
 
+from functools import partial
+
 import numpy as np
 
 from . import checks
+from .memory import gradients
 from .module import Module
 from .window import window_over
 
@@ -46,7 +49,7 @@ class MaxPool2d(Module):
         x = checks.layer_input(x, ("N", "C", "H", "W"))
         window = window_over(x.shape[2:], self.kernel_size, self.stride, self.padding)
         channels_last = not x.flags.c_contiguous and x.transpose(0, 2, 3, 1).flags.c_contiguous
-        planes = _planes(x, channels_last, "x", self._buffers)
+        planes = _planes(x, channels_last, partial(self._buffers.contiguous, "x"))
         shape = (len(planes), window.rows, window.columns, planes.shape[3])
         y = self._buffers.take("y", shape, x.dtype)
         chosen = self._buffers.take("chosen", shape, np.int32)
@@ -64,8 +67,8 @@ class MaxPool2d(Module):
         from . import pool_kernels
 
         height, width = shape[2:]
-        dx = self._buffers.take("dx", (len(chosen), height, width, chosen.shape[3]), dy.dtype)
-        pool_kernels.max_pool_backward(dx, _planes(dy, channels_last, "dy", self._buffers), chosen, window)
+        dx = gradients.take((len(chosen), height, width, chosen.shape[3]), dy.dtype)
+        pool_kernels.max_pool_backward(dx, _planes(dy, channels_last, gradients.contiguous), chosen, window)
         return _images(dx, shape, channels_last)
 
 
@@ -90,17 +93,17 @@ class GlobalAvgPool2d(Module):
         """Gradient by x: dy, spread evenly."""
         x = self._recall()
         dy = checks.gradient(dy, x.shape[:2], x.dtype)
-        dx = self._buffers.like("dx", x)
+        dx = gradients.like(x)
         dx[...] = (dy / (x.shape[2] * x.shape[3]))[:, :, None, None]
         return dx
 
 
-def _planes(x, channels_last, name, buffers):
+def _planes(x, channels_last, contiguous):
     """Images as contiguous (outer, H, W, inner): (N, H, W, C) if channels are last in memory, else (N*C, H, W, 1)."""
     if channels_last:
-        return buffers.channels_last(name, x)
+        return contiguous(x.transpose(0, 2, 3, 1))
     images, channels, height, width = x.shape
-    return buffers.contiguous(name, x).reshape(images * channels, height, width, 1)
+    return contiguous(x).reshape(images * channels, height, width, 1)
 
 
 def _images(planes, shape, channels_last):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .blas import one_thread
-from .memory import Buffers, scratch
+from .memory import gradients, scratch
 from .module import Parameter
 
 TILE_BYTES = 2**20
@@ -53,10 +53,10 @@ def input_gradient(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray) -> None:
         kernels.input_gradient(dy, np.ascontiguousarray(weight), dx, _tile(dx))
 
 
-def rectifier_gradient(dy: np.ndarray, y: np.ndarray, buffers: Buffers, name: str = "dx") -> np.ndarray:
+def rectifier_gradient(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     """``dy`` where ReLU's output ``y`` is positive (or NaN), else 0. Not a product: 0 times Inf would be NaN."""
-    closed = np.less_equal(y, 0, out=buffers.like("closed", y, bool))
-    dx = buffers.like(name, y)
+    closed = np.less_equal(y, 0, out=gradients.like(y, bool))
+    dx = gradients.like(y)
     np.copyto(dx, dy)
     np.copyto(dx, 0, where=closed)
     return dx

@@ -1,5 +1,6 @@
 """Training steps that every worker is given: the same network, images and labels from the same seed."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,24 +28,16 @@ class Step:
         return images, rng.integers(0, CLASSES, self.shape[0])
 
 
-def peak_reset() -> int:
-    """Begin to measure the most memory that this process has at a time; the bytes that it has now. (Linux; else 0.)"""
-    try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-        return _status("VmRSS")
-    except OSError:
-        return 0
+def peak_reset() -> None:
+    """Begin to measure the most memory that this process has at a time, where the system lets one (Linux)."""
+    with suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
 
 
 def peak() -> int:
-    """The most bytes since then, or 0 where the system does not tell."""
+    """The most bytes since then, code and libraries among them; 0 where the system does not tell."""
     try:
-        return _status("VmHWM")
+        with open("/proc/self/status") as file:
+            return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
     except OSError:
         return 0
-
-
-def _status(name):
-    with open("/proc/self/status") as file:
-        return next(1024 * int(line.split()[1]) for line in file if line.startswith(name))

@@ -79,14 +79,14 @@ class Worker:
         self.timed = {}
         if not hasattr(self.peer, "training"):
             return {"note": "has no training step"}
-        self.before = peak_reset()
+        peak_reset()
         call = self.peer.training(Step(**settings))
         self.timed = {"call": call}
         return {"losses": [float(call()) for _ in range(losses)]}
 
     def memory(self):
-        """Bytes that were taken at most since the network was made, beside those that the process had before."""
-        return {"peak": max(0, peak() - self.before)}
+        """Bytes of the whole process, at most, since ``prepare_training`` was called."""
+        return {"peak": peak()}
 
     def time(self, **effort):
         """Times in seconds of what ``prepare`` was asked for, and of the limits, if this worker measures those."""
