@@ -6,13 +6,14 @@ the thread's own that stays in its first caches; there the patches of neighbouri
 for ``ROWS`` places at once (forward), or along the band's places for ``ROWS`` numbers of the run at once (weights).
 Bands come from the shape alone, so results do not depend on threads.
 
-Of the peak of BLAS on large products, this reaches 65 % with 16 filters and 80 to 100 % with 32 and more. BLAS on
-matrices of patches, as it was here before, reached a third: gathering them costs as much as 16 filters do.
+Of BLAS's speed on large products (1536 x 1536), 3x3 convolutions of 32 channels and more reach 80 to 100 %, of 16
+channels 60 to 70 %. Before, BLAS multiplied gathered matrices of patches, which reached a third: gathering takes as
+long as 16 filters do. Tried in vain: two sets of sums for tiles of one vector, larger bands, a copy of whole images.
 """
 
 from numba import get_thread_id, prange
 
-from ..backends.cpu.memory import vector_length
+from ..backends.cpu.memory import pointer, pointer_to, vector_length
 from ..jit import ceil_div, device, kernel
 from .lines import add, copy, rectify
 from .tile import ROWS, VECTORS, Walk, add_products, write_products
@@ -22,18 +23,19 @@ from .tile import ROWS, VECTORS, Walk, add_products, write_products
 def convolve(y, x, weight, bias, residual, relu, window, places, band, space):
     """``y = weight * x + bias + residual``, rectified if ``relu``, at the ``places`` of y that the window takes.
 
-    ``y`` is (N, numbers of an image); ``weight`` is packed, see ``pack``; ``bias`` and ``residual`` are empty where
-    there is none; ``space`` has a line for each thread, with room for what a band sees.
+    ``y`` is (N, numbers of an image); ``weight`` is packed, see ``convolution``; ``bias`` and ``residual`` are empty
+    where there is none; ``space`` has a line for each thread, with room for what a band sees.
     """
     bands = ceil_div(window.rows, band)
     for task in prange(len(x) * bands):
         image, top = task // bands, task % bands * band
         count = min(band, window.rows - top)
-        seen = space[get_thread_id()]
-        _copy_seen(seen, x, image, top, count, window)
-        _convolve_band(y[image], seen, weight, top, count, window, places, x.shape[3])
+        _copy_seen(space[get_thread_id()], x, image, top, count, window)
+        at = image * y.shape[1] + places.first + top * places.row
+        seen, packed = pointer_to(space, get_thread_id() * space.shape[1]), pointer(weight)
+        _convolve_band(pointer(y), at, seen, packed, weight.shape[2], count, window, places, x.shape[3])
         if bias.size or residual.size or relu:
-            filters = places.column
+            filters = places.filters
             for place in range(top * window.columns, (top + count) * window.columns):
                 line = y[image, place * filters : (place + 1) * filters]
                 if bias.size:
@@ -52,24 +54,25 @@ def weight_gradient(dy, x, dweight, dbias, window, band, space, padded):
     of dy in rows of whole vectors; it is empty if dy's rows are such.
     """
     bands = ceil_div(window.rows, band)
-    tasks, parts, filters = len(x) * bands, len(dweight), dweight.shape[2]
+    tasks, (parts, patch, filters) = len(x) * bands, dweight.shape
     for part in prange(parts):
-        total, seen = dweight[part].reshape(-1), space[get_thread_id()]
-        total[:] = 0
+        dweight[part] = 0
         dbias[part] = 0
+        seen, total = pointer_to(space, get_thread_id() * space.shape[1]), pointer_to(dweight, part * patch * filters)
         for task in range(part * tasks // parts, (part + 1) * tasks // parts):
             image, top = task // bands, task % bands * band
             count = min(band, window.rows - top)
-            _copy_seen(seen, x, image, top, count, window)
+            _copy_seen(space[get_thread_id()], x, image, top, count, window)
             first, places = (image * window.rows + top) * window.columns, count * window.columns
-            lines, row = dy.reshape(-1)[first * filters : (first + places) * filters], filters
-            if dbias.size:
-                for place in range(places):
-                    add(dbias[part], lines[place * filters : (place + 1) * filters])
+            lines, row = pointer_to(dy, first * filters), filters
             if padded.size:
                 row = padded.shape[1] // (band * window.columns)
-                lines = _copy_padded(padded[get_thread_id()], lines, places, filters, row)
+                _copy_padded(padded[get_thread_id()], dy, first, places, row)
+                lines = pointer_to(padded, get_thread_id() * padded.shape[1])
             _add_weight_products(total, seen, lines, row, count, window, x.shape[3], filters)
+            if dbias.size:
+                for place in range(first, first + places):
+                    add(dbias[part], dy[place])
 
 
 @device
@@ -98,33 +101,25 @@ def _copy_seen(seen, x, image, top, count, window):
 
 
 @device
-def _copy_padded(target, lines, places, filters, row):
-    """Copy lines of ``filters`` numbers to such of ``row`` numbers, the others 0."""
+def _copy_padded(target, dy, first, places, row):
+    """Copy dy at these places in rows of ``row`` numbers, those behind its own 0."""
     for place in range(places):
         line = target[place * row : (place + 1) * row]
-        copy(line[:filters], lines[place * filters : (place + 1) * filters])
-        line[filters:] = 0
-    return target[: places * row]
+        copy(line, dy[first + place])
+        line[dy.shape[1] :] = 0
 
 
 @device
-def _convolve_band(y, seen, weight, top, count, window, places, channels):
-    """One block of filters after another, so that its weights stay in cache; in it, one tile of places after another.
-
-    Each place of a tile has its row, ``stride_x`` pixels behind the one before.
-    """
-    blocks, patch, lanes = weight.shape
-    step, run, line = window.stride_x * channels, window.width * channels, _seen_columns(window) * channels
-    walk = Walk(window.height, run, line, step, run * lanes, lanes)
-    weights = weight.reshape(-1)
-    for block in range(blocks):
-        columns = min(lanes, places.filters - block * lanes)
-        for row in range(count):
-            target = places.first + (top + row) * places.row + block * lanes
-            source = row * window.stride_y * line
-            for column in range(0, window.columns, ROWS):
-                at, a_at, rows = target + column * places.column, source + column * step, window.columns - column
-                write_products(y, at, places.column, rows, columns, seen, a_at, weights, block * patch * lanes, walk)
+def _convolve_band(y, at, seen, weight, lanes, count, window, places, channels):
+    """Block by block of filters, so that its weights stay in cache, and tile by tile of places."""
+    run, line = window.width * channels, _seen_columns(window) * channels
+    walk = Walk(window.height, run, line, 1, run * lanes, lanes)
+    for block in range(0, places.filters, lanes):
+        columns, weights = min(lanes, places.filters - block), block * window.height * run
+        for place in range(0, count * window.columns, ROWS):
+            rows = count * window.columns - place
+            to, from_ = pointer_to(places.to, place), pointer_to(places.from_, place)
+            write_products(y, at + block, to, rows, columns, seen, from_, weight, weights, walk)
 
 
 @device
@@ -133,8 +128,8 @@ def _add_weight_products(total, seen, lines, row, count, window, channels, filte
     run, line, lanes = window.width * channels, _seen_columns(window) * channels, VECTORS * vector_length(total)
     walk = Walk(count, window.columns, window.stride_y * line, window.stride_x * channels, window.columns * row, row)
     for block in range(0, filters, lanes):
+        columns = min(lanes, filters - block)
         for i in range(window.height):
             for k in range(0, run, ROWS):
                 at = (i * run + k) * filters + block
-                columns = min(lanes, filters - block)
                 add_products(total, at, filters, run - k, columns, seen, i * line + k, lines, block, walk)

@@ -4,6 +4,7 @@ Images are (N, H, W, C), weights (F, C, height, width). The gradient by the inpu
 the weights turned around; with a stride, one for each of the pixels that a step covers.
 """
 
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -26,12 +27,16 @@ PARTS_BYTES = 2**26
 
 
 class Places(NamedTuple):
-    """Where a convolution writes, in elements of an image: the first place, and steps down and right; its filters."""
+    """Where a convolution writes, in elements of an image of the result."""
 
     first: int
     row: int
-    column: int
+    """From a row of places to the next."""
     filters: int
+    to: np.ndarray
+    """For each place of a band, and for the rest of the last tile: how far it is behind the band's first."""
+    from_: np.ndarray
+    """The same for what the place sees, in the memory of the band."""
 
 
 def convolve(x: np.ndarray, weight: np.ndarray, bias, residual, relu: bool, window: Window, buffers: Buffers):
@@ -48,7 +53,7 @@ def convolve(x: np.ndarray, weight: np.ndarray, bias, residual, relu: bool, wind
     bias = np.empty(0, x.dtype) if bias is None else bias
     residual = np.empty((0, 0), x.dtype) if residual is None else _as_lines(residual)
     filters = len(weight)
-    places = Places(0, window.columns * filters, filters, filters)
+    places = _places(window, x.shape[3], 0, window.columns * filters, filters, filters)
     _convolve(y, x, weight, bias, residual, relu, window, places)
     return y
 
@@ -69,7 +74,7 @@ def parameter_gradients(dy, x, weight: Parameter, bias: Parameter | None, window
     lanes = _lanes(x)
     padded = (thread_numbers(), band * window.columns * _ceil(filters, lanes)) if filters % lanes else (0, 0)
     padded = scratch.take("padded", padded, x.dtype)
-    kernels.weight_gradient(dy, x, dweight, dbias, window, band, _seen(x, window, band), padded)
+    kernels.weight_gradient(_as_matrix(dy), x, dweight, dbias, window, band, _seen(x, window, band), padded)
     shape = (*weight.value.shape[2:], weight.value.shape[1], filters)
     weight.grad_array()[...] = dweight.sum(axis=0).reshape(shape).transpose(3, 2, 0, 1)
     if bias is not None:
@@ -96,7 +101,7 @@ def input_gradient(dy, x: np.ndarray, weight: np.ndarray, window: Window) -> np.
             taps = turned[:, :, rows][:, :, :, columns]
             over_dy = Window(*taps.shape[2:], 1, 1, pad_y, pad_x, count_y, count_x)
             first, row = (y * width + left) * channels, window.stride_y * width * channels
-            places = Places(first, row, window.stride_x * channels, channels)
+            places = _places(over_dy, dy.shape[3], first, row, window.stride_x * channels, channels)
             _convolve(dx, dy, taps, none, nothing, False, over_dy, places)
     return dx
 
@@ -106,6 +111,17 @@ def _seeing(first, size, kernel, stride, pad):
     offset, steps = (first + pad) % stride, (first + pad) // stride
     taps = range(offset, kernel, stride)[::-1]
     return list(taps), len(taps) - 1 - steps, -(-(size - first) // stride)
+
+
+@lru_cache(1024)
+def _places(window, channels, first, row, column, filters):
+    """Where to write, given the first place and the steps down and right; ``channels`` are those of what is seen."""
+    from .tile import ROWS
+
+    count = _band(window) * window.columns
+    down, right = np.divmod(np.minimum(np.arange(count + ROWS - 1), count - 1), window.columns)
+    seen = down * window.stride_y * _seen_columns(window) + right * window.stride_x
+    return Places(first, row, filters, down * row + right * column, seen * channels)
 
 
 def _convolve(y, x, weight, bias, residual, relu, window, places):
@@ -133,13 +149,15 @@ def _pack(weight):
 
 
 def _seen(x, window, band):
-    """Memory for what a band sees, a line for each thread, in which a tile may read on behind the band's end."""
+    """Memory for what a band sees, a line for each thread; a tile may read a few numbers more."""
     from .tile import ROWS
 
-    channels, columns = x.shape[3], (window.columns - 1) * window.stride_x + window.width
-    size = ((band - 1) * window.stride_y + window.height) * columns * channels
-    beyond = ROWS * max(1, window.stride_x * channels)
-    return scratch.take("seen", (thread_numbers(), _ceil(size + beyond, _lanes(x))), x.dtype)
+    size = ((band - 1) * window.stride_y + window.height) * _seen_columns(window) * x.shape[3]
+    return scratch.take("seen", (thread_numbers(), _ceil(size + ROWS, _lanes(x))), x.dtype)
+
+
+def _seen_columns(window):
+    return (window.columns - 1) * window.stride_x + window.width
 
 
 def _band(window):

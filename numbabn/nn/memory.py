@@ -156,14 +156,18 @@ class _Scratch(threading.local):
     """Memory that is free again after each call, of which every Python thread has its own for all its layers."""
 
     def __init__(self):
-        self._buffers = Buffers()
+        self._kept = {}
 
-    def take(self, name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
-        """An array in C order, like ``Buffers.take``; at an address that vectors may be read from in one piece."""
-        line = 64 // np.dtype(dtype).itemsize
-        memory = self._buffers.take(f"{name} {np.dtype(dtype)}", (prod(shape) + line,), dtype)
-        start = -memory.ctypes.data % 64 // memory.itemsize
-        return memory[start : start + prod(shape)].reshape(shape)
+    def take(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An array in C order, like ``Buffers.take``; at an address that vectors are read from in one piece."""
+        size = prod(shape)
+        kept = self._kept.get((name, dtype))
+        if kept is None or kept.size < size:
+            line = 64 // dtype.itemsize
+            memory = np.empty(size + line, dtype)
+            start = -memory.ctypes.data % 64 // dtype.itemsize
+            kept = self._kept[name, dtype] = memory[start : start + size]
+        return kept[:size].reshape(shape)
 
 
 scratch = _Scratch()

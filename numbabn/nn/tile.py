@@ -2,7 +2,8 @@
 
 A tile is ``ROWS`` rows of one or two vectors. Each step of the loop adds ``a[row] * b[lane]`` for all of them: it reads
 a number for each row and the vectors of b, and multiplies each with each. That is how matrix products come near the
-peak of a machine; here the rows of a may overlap in memory, as the patches of an image do.
+peak of a machine; here the rows of a may overlap in memory, as the patches of an image do. All memory is given by
+pointers (see ``backends.cpu.memory``): counting references to arrays would take as long as a small tile.
 """
 
 from typing import NamedTuple
@@ -23,13 +24,13 @@ and 1 (of half the size) take 15 of 16."""
 
 
 class Walk(NamedTuple):
-    """How two nested loops walk through a and b: their lengths, and the steps between elements."""
+    """How two nested loops walk through a and b: their lengths, and the steps between elements; in a, one is 1."""
 
     outer: int
     inner: int
     a_outer: int
-    a_step: int
-    """Between the tile's rows (``write_products``) or of the inner loop (``add_products``); the other one is 1."""
+    a_inner: int
+    """Of ``add_products``; in ``write_products`` it is 1."""
     b_outer: int
     b_inner: int
 
@@ -46,12 +47,27 @@ def _zeros(typingctx, memory, vectors):
 
 
 @intrinsic
-def _add_products(typingctx, tile, a, at, row, b, from_):
-    """The tile with ``a[at + r * row] * b[from_ + lane]`` added to each lane of each row r."""
+def _entries(typingctx, table):
+    """The first ``ROWS`` entries of a table, in registers."""
+    entries = types.UniTuple(table.dtype, ROWS)
+
+    def codegen(context, builder, signature, args):
+        result = ir.Constant(context.get_value_type(entries), ir.Undefined)
+        for r in range(ROWS):
+            address = element_pointer(context, builder, table, args[0], context.get_constant(types.intp, r))
+            result = builder.insert_value(result, builder.load(address), r)
+        return result
+
+    return entries(table), codegen
+
+
+@intrinsic
+def _add_products(typingctx, tile, a, rows, at, b, from_):
+    """The tile with ``a[rows[r] + at] * b[from_ + lane]`` added to each lane of each row r; rows of None are r."""
     vectors = tile.count // ROWS
 
     def codegen(context, builder, signature, args):
-        sums, a_value, at, row, b_value, from_ = args
+        sums, a_value, rows_value, at, b_value, from_ = args
         lanes, bits = tile.dtype.lanes, tile.dtype.dtype.bitwidth
         vector = context.get_value_type(tile.dtype)
         function_type = ir.FunctionType(vector, [vector] * 3)
@@ -61,38 +77,41 @@ def _add_products(typingctx, tile, a, at, row, b, from_):
             address = vector_pointer(context, builder, b, b_value, builder.add(from_, from_.type(v * lanes)), vector)
             factors.append(builder.load(address, align=bits // 8))
         for r in range(ROWS):
-            offset = builder.add(at, builder.mul(row, row.type(r)))
-            number = splat_lanes(builder, builder.load(element_pointer(context, builder, a, a_value, offset)), vector)
+            row = at.type(r) if rows == types.none else builder.extract_value(rows_value, r)
+            address = element_pointer(context, builder, a, a_value, builder.add(at, row))
+            number = splat_lanes(builder, builder.load(address), vector)
             for v, factor in enumerate(factors, r * vectors):
                 total = builder.call(fma, [number, factor, builder.extract_value(sums, v)])
                 sums = builder.insert_value(sums, total, v)
         return sums
 
-    return tile(tile, a, types.intp, types.intp, b, types.intp), codegen
+    return tile(tile, a, rows, types.intp, b, types.intp), codegen
 
 
 @intrinsic(prefer_literal=True)
-def _put(typingctx, tile, memory, at, row, rows, columns, add):
-    """Write the first ``rows`` rows and ``columns`` lanes to ``memory[at + r * row + lane]``, or add them to it.
+def _put(typingctx, tile, memory, rows, at, count, columns, add):
+    """Write ``columns`` lanes of the first ``count`` rows to ``memory[at + rows[r] + lane]``, or add them to it.
 
-    ``add`` is a constant, 0 or 1.
+    ``rows`` is a tuple, or the step from each row to the next; ``add`` is a constant, 0 or 1.
     """
     vectors = tile.count // ROWS
 
     def codegen(context, builder, signature, args):
-        sums, value, at, row, rows, columns, _ = args
+        sums, value, rows_value, at, count, columns, _ = args
         for index in range(tile.count):
             r, first = index // vectors, index % vectors * tile.dtype.lanes
-            offset = builder.add(builder.add(at, builder.mul(row, row.type(r))), at.type(first))
             inside = builder.and_(
-                builder.icmp_signed("<", rows.type(r), rows), builder.icmp_signed("<", columns.type(first), columns)
+                builder.icmp_signed("<", count.type(r), count), builder.icmp_signed("<", columns.type(first), columns)
             )
             with builder.if_then(inside, likely=True):
-                count = builder.sub(columns, columns.type(first))
-                put_vector(context, builder, builder.extract_value(sums, index), memory, value, offset, count)
+                stepped = isinstance(rows, types.Integer)
+                row = builder.mul(rows_value, at.type(r)) if stepped else builder.extract_value(rows_value, r)
+                offset = builder.add(builder.add(at, row), at.type(first))
+                left = builder.sub(columns, columns.type(first))
+                put_vector(context, builder, builder.extract_value(sums, index), value, offset, left)
         return context.get_dummy_value()
 
-    def put_vector(context, builder, vector, memory, value, offset, count):
+    def put_vector(context, builder, vector, value, offset, count):
         address = vector_pointer(context, builder, memory, value, offset, vector.type)
         alignment, mask = lane_mask(builder, memory, count)
         if add.literal_value:
@@ -101,51 +120,60 @@ def _put(typingctx, tile, memory, at, row, rows, columns, add):
             vector = builder.fadd(before, vector)
         masked_operation(builder, "store", ir.VoidType(), [vector, address, alignment, mask])
 
-    arguments = (tile, memory, *[types.intp] * 4, add)
-    return types.void(*arguments), codegen
+    return types.void(tile, memory, rows, *[types.intp] * 3, add), codegen
 
 
-def _tile_products(vectors, add):
-    """A function that sums the products of one tile, ``vectors`` wide, and writes the sums or adds them.
-
-    Of the steps in a, one is the constant 1: with two unknown ones, LLVM forms the addresses of the rows one after the
-    other, each waiting for the last, which halves the speed.
-    """
+def _writing(vectors):
+    """The function behind ``write_products``, for a tile ``vectors`` wide."""
 
     @device
-    def tile_products(target, at, row, rows, columns, a, a_at, b, b_at, walk):
-        a_row, a_inner = (1, walk.a_step) if add else (walk.a_step, 1)
+    def write(target, at, to, count, columns, a, from_, b, b_at, walk):
+        rows, tile = _entries(from_), _zeros(target, vectors)
+        for i in range(walk.outer):
+            a_line, b_line = i * walk.a_outer, b_at + i * walk.b_outer
+            for k in range(walk.inner):
+                tile = _add_products(tile, a, rows, a_line + k, b, b_line + k * walk.b_inner)
+        _put(tile, target, _entries(to), at, count, columns, 0)
+
+    return write
+
+
+def _adding(vectors):
+    """The function behind ``add_products``."""
+
+    @device
+    def add(target, at, row, count, columns, a, a_at, b, b_at, walk):
         tile = _zeros(target, vectors)
         for i in range(walk.outer):
             a_line, b_line = a_at + i * walk.a_outer, b_at + i * walk.b_outer
             for k in range(walk.inner):
-                tile = _add_products(tile, a, a_line + k * a_inner, a_row, b, b_line + k * walk.b_inner)
-        _put(tile, target, at, row, rows, columns, add)
+                tile = _add_products(tile, a, None, a_line + k * walk.a_inner, b, b_line + k * walk.b_inner)
+        _put(tile, target, row, at, count, columns, 1)
 
-    return tile_products
+    return add
 
 
-_write_one, _write_more = _tile_products(1, 0), _tile_products(VECTORS, 0)
-_add_one, _add_more = _tile_products(1, 1), _tile_products(VECTORS, 1)
+_write_one, _write_more = _writing(1), _writing(VECTORS)
+_add_one, _add_more = _adding(1), _adding(VECTORS)
 
 
 @device
-def write_products(target, at, row, rows, columns, a, a_at, b, b_at, walk):
-    """Write ``target[at + r * row + c] = sum(a[a_at + r * a_step + k] * b[b_at + k * b_inner + c])``.
+def write_products(target, at, to, count, columns, a, from_, b, b_at, walk):
+    """Write ``target[at + to[r] + c] = sum(a[from_[r] + k] * b[b_at + k * b_inner + c])``.
 
-    The sum is over ``k`` of the inner loop, and over the outer one. There are ``rows`` r, of which a tile's are taken,
-    and ``columns`` c, as many as a tile has lanes at most; beyond them a and b are read, and may hold anything.
+    The sum is over ``k`` of the inner loop, and over the outer one. Of the tile, ``count`` rows and ``columns`` lanes
+    are written. Both tables have an entry for each row, and a and b are read for all; they may hold anything there.
     """
     if columns > vector_length(target):
-        _write_more(target, at, row, rows, columns, a, a_at, b, b_at, walk)
+        _write_more(target, at, to, count, columns, a, from_, b, b_at, walk)
     else:
-        _write_one(target, at, row, rows, columns, a, a_at, b, b_at, walk)
+        _write_one(target, at, to, count, columns, a, from_, b, b_at, walk)
 
 
 @device
-def add_products(target, at, row, rows, columns, a, a_at, b, b_at, walk):
-    """Add to ``target[at + r * row + c]`` the ``sum(a[a_at + r + k * a_step] * b[b_at + k * b_inner + c])``."""
+def add_products(target, at, row, count, columns, a, a_at, b, b_at, walk):
+    """Add to ``target[at + r * row + c]`` the ``sum(a[a_at + r + k * a_inner] * b[b_at + k * b_inner + c])``."""
     if columns > vector_length(target):
-        _add_more(target, at, row, rows, columns, a, a_at, b, b_at, walk)
+        _add_more(target, at, row, count, columns, a, a_at, b, b_at, walk)
     else:
-        _add_one(target, at, row, rows, columns, a, a_at, b, b_at, walk)
+        _add_one(target, at, row, count, columns, a, a_at, b, b_at, walk)
