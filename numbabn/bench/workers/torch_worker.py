@@ -98,13 +98,17 @@ class Torch:
         return results | ({"dresidual": self._array(dresidual)} if self.problem.has_residual else {})
 
     def training(self, step):
-        """The same network of PyTorch's modules, with the same weights, and its own loss and optimiser."""
+        """The same network of PyTorch's modules, with the same weights, and its own loss and optimiser.
+
+        Channels last, which is the faster order for it: ResNet-20 takes four fifths of the time of channels first.
+        """
         import torch_networks
 
         torch = self.torch
         torch.set_grad_enabled(True)
         images, labels = map(torch.from_numpy, step.batch())
-        model = torch_networks.build(step.network, images.shape[1], CLASSES)
+        images = images.to(memory_format=torch.channels_last)
+        model = torch_networks.build(step.network, images.shape[1], CLASSES).to(memory_format=torch.channels_last)
         with np.load(step.weights) as weights, torch.no_grad():
             for parameter, name in zip(model.parameters(), weights.files, strict=True):
                 parameter.copy_(torch.from_numpy(weights[name]))
