@@ -195,6 +195,22 @@ def test_compare_prints_a_table_and_a_sentence(capsys, here):
     assert settings[0] == settings[1]
 
 
+def test_a_comparison_tells_that_a_network_diverged(capsys, here):
+    """That a rate is too high without batch norm is what the comparison is for."""
+    assert main([*TRAIN, "--model", "resnet8", "--lr", "1", "--compare", "--out", "both"]) == 0
+    shown = capsys.readouterr().out
+    assert "diverged       the loss is nan in epoch 1" in shown
+    assert re.search(r"test accuracy at the end +\d+\.\d\d% +diverged\n", shown)
+    assert "the network without batch norm diverged; with it, " in shown
+    assert (here / "both" / "curves.png").exists()
+    assert main([*TRAIN, "--lr", "1e9", "--compare", "--out", "neither"]) == 0
+    shown = capsys.readouterr().out
+    assert "both networks diverged" in shown
+    assert "curves" not in shown
+    assert main([*TRAIN, "--lr", "1e9", "--out", "one"]) == 1
+    assert "the loss is nan in epoch 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("batches", [3, 15])
 def test_a_comparison_is_resumed_in_either_run(monkeypatch, batches):
     assert main([*TRAIN, "--compare", "--out", "whole"]) == 0

@@ -21,7 +21,7 @@ from training_helpers import (
 )
 
 from numbabn import nn
-from numbabn.training import CheckpointError, checkpoint, evaluate, fit, load_checkpoint
+from numbabn.training import CheckpointError, DivergenceError, checkpoint, evaluate, fit, load_checkpoint
 
 EPOCHS = 3
 
@@ -226,12 +226,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, bad):
         return 1.0
 
     optimizer = sgd(model)
-    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) in epoch 2, batch 3"):
+    with pytest.raises(DivergenceError, match=r"the loss is (nan|inf) in epoch 2, batch 3") as error:
         fit(model, small_data(), optimizer, epochs=3, batch_size=16, schedule=schedule, progress=False, out=tmp_path)
     other = small_model()
     assert load_checkpoint(tmp_path / "last.npz", other).epoch == 1
     assert all(np.isfinite(array).all() for array in other.state_dict().values())
     assert optimizer.lr == 0.05
+    assert len(error.value.history.records) == 1
 
 
 def test_a_first_epoch_that_diverges_leaves_no_run(tmp_path):

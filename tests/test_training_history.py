@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from numbabn.training import History, Record, compare, save_curves
+from numbabn.training import DivergenceError, History, Record, compare, save_curves
 
 
 def history(*accuracies, seconds=0.5):
@@ -25,6 +25,10 @@ def history(*accuracies, seconds=0.5):
             for epoch, accuracy in enumerate(accuracies, start=1)
         ]
     )
+
+
+def diverged(*accuracies):
+    return DivergenceError("the loss is nan", history(*accuracies))
 
 
 def test_best_is_the_highest_accuracy_then_the_lowest_loss():
@@ -111,25 +115,36 @@ def test_the_curves_show_the_numbers(tmp_path, monkeypatch):
         (history(0.99, seconds=9.0), history(0.9, 0.98), "sooner in epochs but not in time (98% after 1 epoch, 9.00 s"),
         (history(0.9, 0.99), history(0.98, seconds=9.0), "sooner in time but not in epochs (98% after 2 epochs, 1.00"),
         (history(0.5, 0.99), history(0.5, 0.9), "better (99.00% at the end, 90.00% without) and sooner (only it"),
-        (history(0.5, 0.6), history(0.5), "and not measurably sooner (neither reached 90%)"),
+        (history(0.5, 0.62), history(0.5, 0.59), "and sooner (only it reached 60%, after 2 epochs"),
+        (history(0.02, 0.06), history(0.05), "and not measurably sooner (neither reached 10%)"),
+        (history(0.5), diverged(), "the network without batch norm diverged; with it, 50.00% at the end"),
+        (diverged(0.5, 0.7), history(0.5, 0.6), "the network with batch norm diverged; without it, 60.00% at the end"),
+        (diverged(0.5), diverged(), "both networks diverged"),
     ],
 )
 def test_the_verdict_follows_from_the_numbers(with_norm, without, words):
     assert words in compare.verdict(with_norm, without)
 
 
-def test_the_table_has_a_line_for_each_level():
+def test_the_table_has_a_line_for_the_highest_levels_reached():
     lines = compare.table(history(0.5, 0.96, 0.95), history(0.91, 0.92)).splitlines()
     assert [line.split("  ")[0] for line in lines] == [
         "",
         "test accuracy at the end",
         "best test accuracy",
+        "80% reached after",
         "90% reached after",
         "95% reached after",
-        "98% reached after",
     ]
     assert "95.00%" in lines[1]
     assert "96.00%" in lines[2]
-    assert lines[3].split() == ["90%", "reached", "after", "2", "epochs,", "1.00", "s", "1", "epoch,", "0.50", "s"]
-    assert lines[4].split() == ["95%", "reached", "after", "2", "epochs,", "1.00", "s", "never"]
-    assert lines[5].split() == ["98%", "reached", "after", "never", "never"]
+    for line, level in ((lines[3], "80%"), (lines[4], "90%")):
+        assert line.split() == [level, "reached", "after", "2", "epochs,", "1.00", "s", "1", "epoch,", "0.50", "s"]
+    assert lines[5].split() == ["95%", "reached", "after", "2", "epochs,", "1.00", "s", "never"]
+
+
+def test_the_table_tells_that_a_run_diverged():
+    lines = compare.table(history(0.5, 0.72), diverged(0.3)).splitlines()
+    assert lines[1].split("  ")[-1].strip() == "diverged"
+    assert lines[2].split()[-2:] == ["72.00%", "30.00%"]
+    assert compare.table(diverged(), history(0.2)).splitlines()[2].split()[-2:] == ["none", "20.00%"]

@@ -13,7 +13,7 @@ from .evaluate import Evaluation, evaluate
 from .figures import save_curves
 from .fit import fit
 from .folders import DataError
-from .history import History, Record
+from .history import DivergenceError, History, Record
 from .idx import fashion_mnist, mnist
 from .normalize import Normalize
 from .sources import load_dataset
@@ -24,6 +24,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "Dataset",
+    "DivergenceError",
     "Evaluation",
     "History",
     "Normalize",

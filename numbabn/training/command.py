@@ -11,6 +11,7 @@ from ..errors import UsageError
 from ..extras import need
 from . import compare, recipe
 from .figures import save_curves
+from .history import DivergenceError
 from .loop import BEST, LAST
 from .recipe import Options
 from .sources import FROM_FILES
@@ -43,15 +44,24 @@ def train(arguments) -> bool:
     _check_backend(options)
     need("matplotlib.figure", "train")  # better missed now than after the training
     print("Loading kernels (the first run on a machine compiles them) ...", flush=True)
-    histories = {}
+    outcomes = {}
     for name, (place, run) in _runs(folder, options).items():
-        history = histories[name] = _train_one(name, place, run, arguments)
-        if history.interrupted:
+        try:
+            outcomes[name] = _train_one(name, place, run, arguments)
+        except DivergenceError as error:
+            if not options.compare:
+                raise
+            outcomes[name] = error
+            print(f"diverged       {error}", flush=True)
+        if compare.history(outcomes[name]).interrupted:
             print(f"Interrupted and saved. To go on: numbabn train --resume --out {shlex.quote(str(folder))}")
             return True
     if options.compare:
-        print(f"\n{compare.table(*histories.values())}\n\n{compare.verdict(*histories.values())}\n")
+        print(f"\n{compare.table(*outcomes.values())}\n\n{compare.verdict(*outcomes.values())}\n")
     figure = folder / "curves.png"
+    histories = {name: compare.history(outcome) for name, outcome in outcomes.items()}
+    if not any(history.records for history in histories.values()):
+        return False
     save_curves(figure, histories, title=f"{options.dataset}, seed {options.seed}")
     print(f"curves         {figure}")
     return False

@@ -1,30 +1,46 @@
-"""The same network trained with and without batch norm, in numbers and in words."""
+"""The same network trained with and without batch norm, in numbers and in words.
 
-from .history import History
+A run may have diverged: then it is given as the error that says so.
+"""
 
-LEVELS = (0.90, 0.95, 0.98)
-"""Test accuracies whose first epoch and time are reported."""
+from .history import DivergenceError, History
+
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+"""Test accuracies whose first epoch and time are reported: the highest three that either run reached."""
 
 
-def table(with_norm: History, without: History) -> str:
-    """Accuracies at the end and at best, and when each level was reached, in three columns.
+Outcome = History | DivergenceError
 
-    Both histories must have at least one record.
-    """
+
+def history(outcome: Outcome) -> History:
+    """The epochs of a run, however it ended."""
+    return outcome.history if isinstance(outcome, DivergenceError) else outcome
+
+
+def table(first: Outcome, second: Outcome) -> str:
+    """Accuracies at the end and at best, and when each level was reached, with and without batch norm."""
+    with_norm, without = history(first), history(second)
     rows = [
         ("", "with batch norm", "without"),
-        ("test accuracy at the end", _percent(with_norm.final), _percent(without.final)),
+        ("test accuracy at the end", _end(first), _end(second)),
         ("best test accuracy", _percent(with_norm.best), _percent(without.best)),
     ]
     rows += [
         (f"{level:.0%} reached after", _when(with_norm.first_at(level)), _when(without.first_at(level)))
-        for level in LEVELS
+        for level in _reached(with_norm, without)[-3:]
     ]
     return "\n".join(f"{name:<26}{first:<22}{second}" for name, first, second in rows)
 
 
-def verdict(with_norm: History, without: History) -> str:
+def verdict(with_norm: Outcome, without: Outcome) -> str:
     """One sentence on whether batch norm was better and sooner in this run, taken from the numbers alone."""
+    diverged = [isinstance(outcome, DivergenceError) for outcome in (with_norm, without)]
+    if all(diverged):
+        return "In this run both networks diverged."
+    if diverged[0]:
+        return f"In this run the network with batch norm diverged; without it, {_end(without)} at the end."
+    if diverged[1]:
+        return f"In this run the network without batch norm diverged; with it, {_end(with_norm)} at the end."
     a, b = with_norm.final.test_accuracy, without.final.test_accuracy
     better = "better" if a > b else "as good" if a == b else "worse"
     return (
@@ -34,16 +50,21 @@ def verdict(with_norm: History, without: History) -> str:
 
 def _sooner(with_norm, without):
     """Compare at the highest level that either reached."""
-    for level in sorted(LEVELS, reverse=True):
-        a, b = with_norm.first_at(level), without.first_at(level)
-        if a is None and b is None:
-            continue
-        if b is None:
-            return f"sooner (only it reached {level:.0%}, after {_when(a)})"
-        if a is None:
-            return f"not sooner (only the network without it reached {level:.0%}, after {_when(b)})"
-        return f"{_order(a, b)} ({level:.0%} after {_when(a)}, without it after {_when(b)})"
-    return f"not measurably sooner (neither reached {min(LEVELS):.0%})"
+    reached = _reached(with_norm, without)
+    if not reached:
+        return f"not measurably sooner (neither reached {min(LEVELS):.0%})"
+    level = reached[-1]
+    a, b = with_norm.first_at(level), without.first_at(level)
+    if b is None:
+        return f"sooner (only it reached {level:.0%}, after {_when(a)})"
+    if a is None:
+        return f"not sooner (only the network without it reached {level:.0%}, after {_when(b)})"
+    return f"{_order(a, b)} ({level:.0%} after {_when(a)}, without it after {_when(b)})"
+
+
+def _reached(*histories):
+    """The levels that one of the runs reached, from low to high."""
+    return [level for level in LEVELS if any(history.first_at(level) for history in histories)]
 
 
 def _order(a, b):
@@ -60,5 +81,9 @@ def _when(record):
     return f"{record.epoch} epoch{'s' if record.epoch > 1 else ''}, {record.seconds:.2f} s"
 
 
+def _end(outcome):
+    return "diverged" if isinstance(outcome, DivergenceError) else _percent(outcome.final)
+
+
 def _percent(record):
-    return f"{record.test_accuracy:.2%}"
+    return "none" if record is None else f"{record.test_accuracy:.2%}"

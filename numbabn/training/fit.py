@@ -81,8 +81,8 @@ def fit(
         If ``resume`` is True and there is no ``last.npz``.
     CheckpointError
         If ``last.npz`` is damaged, or of another model, data set or setting. It is a ValueError.
-    FloatingPointError
-        If a loss is not finite. Checkpoints stay as they were before that epoch.
+    DivergenceError
+        If a loss is not finite. Checkpoints stay as they were before that epoch. It is a FloatingPointError.
     ImportError
         If ``progress`` is True and tqdm is not installed.
 

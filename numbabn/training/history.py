@@ -103,4 +103,12 @@ class History:
             file.write((json.dumps(self.rows(), indent=2) + "\n").encode("ascii"))
 
 
+class DivergenceError(FloatingPointError):
+    """A loss that is not finite ended a run; ``history`` has the epochs before."""
+
+    def __init__(self, message: str, history: History):
+        super().__init__(message)
+        self.history = history
+
+
 NAMES = tuple(entry.name for entry in fields(Record))

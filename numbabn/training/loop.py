@@ -13,7 +13,7 @@ from .checkpoint import Place
 from .data import Dataset
 from .description import CONFIG, Description
 from .evaluate import count_correct, evaluate
-from .history import History, Record
+from .history import DivergenceError, History, Record
 from .interrupt import Interrupt
 from .prefetch import prefetched
 
@@ -161,9 +161,8 @@ class Run:
 
     def finite(self, loss, where):
         if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss} in epoch {self.place.epoch + 1}, {where}; a lower learning rate may help"
-            )
+            message = f"the loss is {loss} in epoch {self.place.epoch + 1}, {where}; a lower learning rate may help"
+            raise DivergenceError(message, self.place.history)
 
 
 class NoBar:
