@@ -1,11 +1,13 @@
 """A model's loss and accuracy on some images."""
 
+from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
 
 from ..nn import CrossEntropy
 from . import batches
+from .prefetch import prefetched
 
 
 class Evaluation(NamedTuple):
@@ -31,7 +33,8 @@ def evaluate(
     label_smoothing : float, default 0.0
         See :class:`numbabn.nn.CrossEntropy`.
     transform : callable, optional
-        That of the :class:`Dataset`, which makes of a batch of its images what the model takes.
+        That of the :class:`Dataset`, which makes of a batch of its images what the model takes: in a thread, beside the
+        model's work on the batch before.
 
     Returns
     -------
@@ -40,11 +43,16 @@ def evaluate(
     """
     criterion = CrossEntropy(label_smoothing)
     loss, correct = 0.0, 0
-    for indices in batches.split(np.arange(len(images)), batch_size):
-        batch = images[indices]
-        logits = model.forward(batch if transform is None else transform(batch), training=False)
-        loss += criterion.forward(logits, labels[indices]) * len(indices)
-        correct += count_correct(logits, labels[indices])
+    parts = batches.split(np.arange(len(images)), batch_size)
+
+    def batch(indices):
+        return images[indices] if transform is None else transform(images[indices])
+
+    with closing(prefetched(batch, parts, ahead=int(transform is not None))) as made:
+        for indices, batch_images in zip(parts, made, strict=True):
+            logits = model.forward(batch_images, training=False)
+            loss += criterion.forward(logits, labels[indices]) * len(indices)
+            correct += count_correct(logits, labels[indices])
     return Evaluation(loss / len(images), correct / len(images))
 
 
