@@ -78,7 +78,7 @@ class Pool:
     """Bytes of arrays that NumPy makes without asking the system for pages."""
 
     def __init__(self):
-        self._free: dict[int, np.ndarray] = {}
+        self._free: dict[int, np.ndarray] = {}  # by address
 
     def take(self, shape: tuple[int, ...], dtype) -> np.ndarray:
         """A new array in C order, that holds anything. It is the caller's, like any other array."""
@@ -86,7 +86,7 @@ class Pool:
         size = prod(shape) * dtype.itemsize
         if size < self.SMALL:
             return np.empty(shape, dtype)
-        return np.asarray(_Lease(self, self._piece(size), shape, dtype))
+        return np.asarray(_Lease(self, *self._piece(size), shape, dtype))
 
     def like(self, x: np.ndarray, dtype=None) -> np.ndarray:
         """A new array of the shape and memory order of ``x``, and of its dtype unless another is given."""
@@ -106,31 +106,31 @@ class Pool:
         So there are never more pieces than arrays at a time. No lock: single operations on a dict need none, and what
         runs when an array dies may run in the midst of anything.
         """
-        free = sorted((piece.nbytes, key) for key, piece in list(self._free.items()))
-        for nbytes, key in free:
+        free = sorted([(piece.nbytes, address) for address, piece in list(self._free.items())])
+        for nbytes, address in free:
             if nbytes >= size:
-                piece = self._free.pop(key, None)
+                piece = self._free.pop(address, None)
                 if piece is not None:
-                    return piece
+                    return address, piece
         if free:
             self._free.pop(free[-1][1], None)
-        return np.empty(size, np.uint8)
+        piece = np.empty(size, np.uint8)
+        return piece.ctypes.data, piece
 
-    def give_back(self, piece: np.ndarray) -> None:
+    def give_back(self, address: int, piece: np.ndarray) -> None:
         """Let others have it."""
-        self._free[id(piece)] = piece
+        self._free[address] = piece
 
 
 class _Lease:
     """What an array of a pool refers to as its owner, as do all views of it: it lives as long as any of them."""
 
-    def __init__(self, pool, piece, shape, dtype):
-        self._pool, self._piece = pool, piece
-        data = (piece.ctypes.data, False)
-        self.__array_interface__ = {"shape": shape, "typestr": dtype.str, "data": data, "version": 3}
+    def __init__(self, pool, address, piece, shape, dtype):
+        self._pool, self._address, self._piece = pool, address, piece
+        self.__array_interface__ = {"shape": shape, "typestr": dtype.str, "data": (address, False), "version": 3}
 
     def __del__(self):
-        self._pool.give_back(self._piece)
+        self._pool.give_back(self._address, self._piece)
 
 
 gradients = Pool()
@@ -138,8 +138,10 @@ gradients = Pool()
 
 
 def _like(x, dtype, take):
-    if x.ndim == 0:
-        return take((), dtype)
+    if x.flags.c_contiguous:
+        return take(x.shape, dtype)
+    if x.ndim == 4 and (pixels := x.transpose(0, 2, 3, 1)).flags.c_contiguous:  # as convolutions write
+        return take(pixels.shape, dtype).transpose(0, 3, 1, 2)
     view = layout.view(x, 0)
     return view.back(take(view.canonical, dtype))
 
