@@ -119,6 +119,8 @@ def ceil_div(a, b):
 class kernel:
     """A function with a ``prange`` loop, callable with arrays; the first argument's size tells the work.
 
+    Where that misleads, a call says ``work=`` instead: how many elements of batch norm would take as long.
+
     A last parameter called ``threads`` is given 1 in the serial version, else None: see ``thread_count``.
 
     Examples
@@ -142,8 +144,8 @@ class kernel:
         self.serial = _compile(_renamed(function, "serial"))
         self.takes_threads = function.__code__.co_varnames[function.__code__.co_argcount - 1] == "threads"
 
-    def __call__(self, *args):
-        if args[0].size < SERIAL_BELOW or not _threads.enter():
+    def __call__(self, *args, work=None):
+        if (args[0].size if work is None else work) < SERIAL_BELOW or not _threads.enter():
             return self.serial(*args, 1) if self.takes_threads else self.serial(*args)
         try:
             return self.parallel(*args, None) if self.takes_threads else self.parallel(*args)
@@ -189,6 +191,11 @@ class _Threads:
 
 
 _threads = _Threads()
+
+
+def most_threads() -> int:
+    """Upper bound of thread numbers. Asking starts the threads: kernels loaded from the cache crash otherwise."""
+    return max(numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
 
 
 def threading_layer():

@@ -138,6 +138,11 @@ def shared_norm():
     return chain(nn.Sequential(conv(), once), nn.Sequential(conv(1), once))
 
 
+class Halved(nn.Sequential):
+    def forward(self, x, *, training):
+        return super().forward(x, training=training) / 2
+
+
 class Doubled(nn.Conv2d):
     """A subclass may compute anything."""
 
@@ -172,6 +177,8 @@ CHAINS = {
     "a layer with two places": (shared_layer, ["0.1"]),
     "a norm with two places": (shared_norm, ["0.1", "1.1"]),
     "subclass of the norm": (lambda: chain(conv(), Loud(4, dtype=np.float64)), ["1"]),
+    "in a subclass of Sequential": (lambda: Halved(conv(), norm()), ["1"]),
+    "behind a subclass of Sequential": (lambda: chain(Halved(conv()), norm()), ["1"]),
     "subclass": (lambda: chain(Doubled(4, 4, 1, dtype=np.float64), norm()), ["1"]),
 }
 

@@ -73,7 +73,7 @@ CONVOLUTIONS = {
     "image of one pixel": ({"kernel_size": 3, "padding": 1}, (2, 3, 1, 1)),
     "one channel": ({"kernel_size": 3, "padding": 1}, (2, 1, 4, 4)),
     "many tiles and parts": ({"kernel_size": 3, "padding": 1}, (2, 24, 41, 40)),
-    "images in groups": ({"kernel_size": 3, "padding": 1}, (160, 3, 4, 4)),
+    "many small images": ({"kernel_size": 3, "padding": 1}, (160, 3, 4, 4)),
 }
 
 
@@ -84,7 +84,7 @@ def test_conv2d(options, shape, bias, cut, monkeypatch):
     if cut == "small":  # so that small images are cut, too, and parts have several bands or tiles
         monkeypatch.setattr(products, "TILE_BYTES", 1)
         monkeypatch.setattr(products, "LEAST_ROWS", 7)
-        monkeypatch.setattr(convolution, "BAND_PLACES", 7)
+        monkeypatch.setattr(convolution, "BAND_PIXELS", 7)
     layer = nn.Conv2d(shape[1], 5, **options, bias=bias, rng=0, dtype=np.float64)
     check_gradients(layer, normal(*shape))
 

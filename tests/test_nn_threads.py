@@ -71,6 +71,7 @@ def test_the_controls_found_are_those_of_openblas():
 
 def test_a_small_layer_alone_in_a_fresh_process():
     """Its kernels come from the cache, and ask for the thread they run on before any threads were started."""
-    code = "import numpy as np; from numbabn import nn; nn.Linear(3, 2).forward(np.ones((4, 3), 'f4'), training=True)"
+    call = "nn.Conv2d(3, 2, 3).forward(np.ones((1, 3, 4, 4), 'f4'), training=True)"
+    code = f"import numpy as np; from numbabn import nn; {call}"
     for _ in range(2):
         subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,7 @@ from .module import Module
 from .norm import BatchNorm
 
 LEAST_IMAGE = 4
-"""Height and width that two halvings bring to one pixel."""
+"""Height and width that every network for images takes, so that they can be exchanged: ResNets halve twice."""
 
 
 class Blocks:
@@ -73,7 +73,7 @@ class Network(Sequential):
 
 
 class ImageNetwork(Network):
-    """A network for images that it halves twice."""
+    """A network for images of at least 4x4 pixels."""
 
     def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
         """Logits, shape (N, classes), for images of shape (N, in_channels, H, W) with H and W at least 4."""

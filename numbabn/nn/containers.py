@@ -5,12 +5,13 @@ A BatchNorm, Conv2d or Linear can add a residual and apply ReLU in its own pass 
 
 import numpy as np
 
-from . import checks, products
+from . import checks
 from .conv import Conv2d
 from .layers import Linear, ReLU
 from .memory import gradients
 from .module import Module
 from .norm import BatchNorm
+from .relu import relu_gradient
 
 
 class Sequential(Module):
@@ -42,19 +43,19 @@ class Sequential(Module):
 
     def __init__(self, *layers: Module, **named: Module):
         super().__init__()
-        places = {str(index): layer for index, layer in enumerate(layers)}
+        positions = {str(index): layer for index, layer in enumerate(layers)}
         for name in named:
-            if name in places or "." in name:
+            if name in positions or "." in name:
                 raise ValueError(f"a layer is named {name!r}; expected a name without dots that is no other's")
-        self._place(places | named)
+        self._set_layers(positions | named)
 
-    def _place(self, layers: dict[str, Module]):
-        """Consist of these from now on."""
+    def _set_layers(self, layers: dict[str, Module]):
+        """Replace the layers."""
         for index, (name, layer) in enumerate(layers.items()):
             if not isinstance(layer, Module):
                 raise TypeError(f"layer {name} is {type(layer).__name__}; expected a Module")
             if any(layer is other for other in list(layers.values())[:index]):
-                raise ValueError(f"layer {name} was given before; a layer keeps its last input, so it has one place")
+                raise ValueError(f"layer {name} was given before; a layer keeps its last input, so it can occur once")
         self._children = layers
         self.layers = tuple(layers.values())
         self._steps = _fuse(self.layers)
@@ -148,7 +149,7 @@ class Residual(Module):
             y = self._recall()
             dy = checks.gradient(dy, y.shape, y.dtype)
             if self.activation:
-                dy = products.rectifier_gradient(dy, y)
+                dy = relu_gradient(dy, y)
         through_body = self.body.backward(dy, need_dx=need_dx)
         through_shortcut = dy
         if last is not None:

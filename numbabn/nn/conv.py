@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import checks, convolution, products
+from . import checks, convolution
 from .init import he_normal
 from .memory import gradients
 from .module import Fusing, Parameter
@@ -68,25 +68,20 @@ class Conv2d(Fusing):
         weight = self.weight.value
         x = checks.layer_input(x, ("N", weight.shape[1], "H", "W"), weight.dtype)
         window = window_over(x.shape[2:], self.kernel_size, self.stride, self.padding)
-        relu, fused = checks.choice("activation", activation, (None, "relu")) == "relu", residual is not None
-        if fused:
-            shape = len(x), len(weight), window.rows, window.columns
-            residual = checks.layer_input(residual, shape, weight.dtype, "residual")
+        shape = len(x), len(weight), window.rows, window.columns
+        relu, residual = self._to_fuse(activation, residual, shape, weight.dtype)
+        if residual is not None:
             residual = self._buffers.channels_last("residual", residual)
         x = self._buffers.channels_last("x", x)
         bias = None if self.bias is None else self.bias.value
         y = convolution.convolve(x, weight, bias, residual, relu, window, self._buffers).transpose(0, 3, 1, 2)
-        self._saved = x, y, window, relu, fused
+        self._saved = x, y, window, relu, residual is not None
         return y
 
     def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
         """Gradient by x; fills those of ``weight`` and ``bias``, and ``dresidual``."""
         x, y, window, relu, fused = self._recall()
-        dy = checks.gradient(dy, y.shape, y.dtype)
-        if relu:
-            dy = products.rectifier_gradient(dy, y)
-        self.dresidual = dy if fused else None
-        dy = gradients.channels_last(dy)
+        dy = gradients.channels_last(self._before_relu(dy, y, relu, fused))
         convolution.parameter_gradients(dy, x, self.weight, self.bias, window)
         if not need_dx:
             return None

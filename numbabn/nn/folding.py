@@ -5,11 +5,16 @@ from collections import Counter
 
 import numpy as np
 
+from .blocks import ImageNetwork
 from .containers import Sequential
 from .conv import Conv2d
 from .layers import Linear
+from .models import MLP
 from .module import Module, Parameter
 from .norm import BatchNorm
+
+CHAINS = Sequential.forward, ImageNetwork.forward, MLP.forward
+"""These run a Sequential's layers one after another; what else a subclass does with them is not known."""
 
 
 def fold(model: Module) -> Module:
@@ -31,9 +36,10 @@ def fold(model: Module) -> Module:
     Module
         Of the same class, with the same names for what is left; layers that had no bias may have one. What cannot be
         folded is still there: a BatchNorm that follows something else, has no running statistics, or would make a
-        weight infinite or NaN; layers that have several places or share a parameter; subclasses of Conv2d, Linear or
-        BatchNorm. With ``training=True`` the copy is the network without the BatchNorms that are gone: their statistics
-        stay what they were, and its weights can be trained further.
+        weight infinite or NaN; layers that occur more than once or share a parameter; subclasses of Conv2d, Linear or
+        BatchNorm, and what a subclass of Sequential runs in a ``forward`` of its own. With ``training=True`` the copy
+        is the network without the BatchNorms that are gone: their statistics stay what they were, and its weights can
+        be trained further.
 
     Notes
     -----
@@ -56,39 +62,39 @@ def fold(model: Module) -> Module:
     if not isinstance(model, Module):
         raise TypeError(f"model is {type(model).__name__}; expected a Module")
     folded = copy.deepcopy(model)
-    _fold(folded, None, Counter(_places(folded)))
+    _fold(folded, None, Counter(_occurrences(folded)))
     return folded
 
 
-def _places(module):
-    """The identity of every module and parameter below, once for each place that it has."""
+def _occurrences(module):
+    """The identity of every module and parameter below, as often as it occurs."""
     for child in module.children().values():
         yield id(child)
-        yield from _places(child)
+        yield from _occurrences(child)
     yield from (id(value) for value in vars(module).values() if isinstance(value, Parameter))
 
 
-def _fold(module, front, places):
+def _fold(module, front, occurrences):
     """Fold what is inside a module, and its first BatchNorms into ``front``, the layer whose output it alone gets.
 
     Returns the layer whose output the module passes on as it is, None if there is no such layer.
     """
-    if not isinstance(module, Sequential):
+    if type(module).forward not in CHAINS:
         for child in module.children().values():
-            _fold(child, None, places)
-        return module if type(module) in (Conv2d, Linear) and _has_one_place(module, places) else None
+            _fold(child, None, occurrences)
+        return module if type(module) in (Conv2d, Linear) and _occurs_once(module, occurrences) else None
     kept = {}
     for name, layer in module.children().items():
-        if front is not None and type(layer) is BatchNorm and places[id(layer)] == 1 and _absorb(front, layer):
+        if front is not None and type(layer) is BatchNorm and occurrences[id(layer)] == 1 and _absorb(front, layer):
             continue
         kept[name] = layer
-        front = _fold(layer, front, places)
-    module._place(kept)
+        front = _fold(layer, front, occurrences)
+    module._set_layers(kept)
     return front
 
 
-def _has_one_place(layer, places):
-    return all(places[id(part)] <= 1 for part in (layer, *layer.named_parameters().values()))
+def _occurs_once(layer, occurrences):
+    return all(occurrences[id(part)] <= 1 for part in (layer, *layer.named_parameters().values()))
 
 
 def _absorb(layer, norm):

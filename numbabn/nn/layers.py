@@ -1,4 +1,4 @@
-"""Small layers: linear, rectifier, flattening, dropout."""
+"""Small layers: linear, ReLU, flattening, dropout."""
 
 from math import prod
 
@@ -8,6 +8,7 @@ from . import checks, products
 from .init import he_normal
 from .memory import gradients
 from .module import Fusing, Module, Parameter
+from .relu import relu_gradient
 
 
 class Linear(Fusing):
@@ -53,25 +54,20 @@ class Linear(Fusing):
         """
         weight = self.weight.value
         x = checks.layer_input(x, ("N", weight.shape[1]), weight.dtype)
-        relu, fused = checks.choice("activation", activation, (None, "relu")) == "relu", residual is not None
-        if fused:
-            residual = checks.layer_input(residual, (len(x), len(weight)), weight.dtype, "residual")
+        relu, residual = self._to_fuse(activation, residual, (len(x), len(weight)), weight.dtype)
+        if residual is not None:
             residual = self._buffers.contiguous("residual", residual)
         x = self._buffers.contiguous("x", x)
         bias = None if self.bias is None else self.bias.value
         y = self._buffers.take("y", (len(x), len(weight)), x.dtype)
-        products.multiply(x, weight, bias, residual, relu, y)
-        self._saved = x, y, relu, fused
+        products.multiply(x, weight, products.epilogue_of(bias, residual, relu, x.dtype), y)
+        self._saved = x, y, relu, residual is not None
         return y
 
     def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
         """Gradient by x; fills those of ``weight`` and ``bias``, and ``dresidual``."""
         x, y, relu, fused = self._recall()
-        dy = checks.gradient(dy, y.shape, y.dtype)
-        if relu:
-            dy = products.rectifier_gradient(dy, y)
-        self.dresidual = dy if fused else None
-        dy = gradients.contiguous(dy)
+        dy = gradients.contiguous(self._before_relu(dy, y, relu, fused))
         products.parameter_gradients(dy, x, self.weight, self.bias)
         if not need_dx:
             return None
@@ -105,7 +101,7 @@ class ReLU(Module):
     def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
         """Gradient by x: ``dy`` where y is positive, else 0."""
         y = self._recall()
-        return products.rectifier_gradient(checks.gradient(dy, y.shape, y.dtype), y)
+        return relu_gradient(checks.gradient(dy, y.shape, y.dtype), y)
 
 
 class Flatten(Module):

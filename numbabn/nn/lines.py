@@ -22,7 +22,12 @@ def add(target, source):
 
 
 @device
-def rectify(line):
-    """ReLU of a line, in place; NaN stays NaN."""
-    for k in range(line.size):
-        line[k] = 0 if line[k] < 0 else line[k]
+def finish(line, row, epilogue):
+    """``relu(line + bias + residual[row])`` in place, as far as the epilogue has them; NaN stays NaN."""
+    if epilogue.bias.size:
+        add(line, epilogue.bias)
+    if epilogue.residual.size:
+        add(line, epilogue.residual[row])
+    if epilogue.relu:
+        for k in range(line.size):
+            line[k] = 0 if line[k] < 0 else line[k]

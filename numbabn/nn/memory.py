@@ -54,10 +54,10 @@ class Buffers:
 
 
 class Pool:
-    """Memory for arrays that live shortly; where the last array over a piece of it is gone, the next one may be.
+    """Memory for short-lived arrays: a piece is used again as soon as no array refers to it.
 
-    Gradients wander through a network backwards, and few of them are needed at a time: with memory of their own for
-    each layer, they would take as much as the activations do.
+    Few of a network's gradients are needed at a time: with memory of their own in each layer, they would take as much
+    as the activations do.
 
     Examples
     --------
@@ -134,7 +134,7 @@ class _Lease:
 
 
 gradients = Pool()
-"""Of all layers."""
+"""Memory of all layers' gradients."""
 
 
 def _like(x, dtype, take):
@@ -161,7 +161,7 @@ class _Scratch(threading.local):
         self._kept = {}
 
     def take(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """An array in C order, like ``Buffers.take``; at an address that vectors are read from in one piece."""
+        """An array in C order, aligned to 64 bytes."""
         size = prod(shape)
         kept = self._kept.get((name, dtype))
         if kept is None or kept.size < size:
@@ -173,10 +173,4 @@ class _Scratch(threading.local):
 
 
 scratch = _Scratch()
-
-
-def thread_numbers() -> int:
-    """Upper bound of thread numbers. Asking starts the threads: kernels loaded from the cache crash otherwise."""
-    import numba
-
-    return max(numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+"""Memory that a call needs until it returns."""

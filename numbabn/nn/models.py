@@ -11,7 +11,9 @@ from .pool import GlobalAvgPool2d, MaxPool2d
 
 
 class SmallCNN(ImageNetwork):
-    """A small convolutional network for small images: three convolutions, a mean over the image, a linear layer.
+    """A small convolutional network for small images.
+
+    Two 3x3 convolutions, 2x2 max pooling, a third convolution, the mean over the image, a linear layer.
 
     Parameters
     ----------

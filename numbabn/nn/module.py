@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
 from .memory import Buffers
+from .relu import relu_gradient
 
 KINDS = ("weight", "bias", "norm")
 
@@ -80,7 +82,7 @@ class Module(Stateful):
     ------
     ValueError, TypeError
         By the layers of this package, their ``forward`` and ``backward``: for settings, shapes and dtypes that do not
-        fit, naming the argument, before anything is written.
+        fit, naming the argument, before the layer has written anything. Those in front of it in a container have run.
     RuntimeError
         By ``backward`` before any ``forward``.
     """
@@ -158,6 +160,18 @@ class Fusing(Module):
 
     def __getstate__(self):
         return {**super().__getstate__(), "dresidual": None}
+
+    def _to_fuse(self, activation, residual, shape, dtype):
+        """Whether ReLU is to be applied, and the residual as an array, or None."""
+        relu = checks.choice("activation", activation, (None, "relu")) == "relu"
+        return relu, None if residual is None else checks.layer_input(residual, shape, dtype, "residual")
+
+    def _before_relu(self, dy, y, relu, fused):
+        """The gradient by what ReLU was applied to, given that by the output; it is ``dresidual``, too."""
+        dy = checks.gradient(dy, y.shape, y.dtype)
+        dy = relu_gradient(dy, y) if relu else dy
+        self.dresidual = dy if fused else None
+        return dy
 
 
 def copy_state(targets: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> None:

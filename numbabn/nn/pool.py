@@ -68,7 +68,7 @@ class MaxPool2d(Module):
 
         height, width = shape[2:]
         dx = gradients.take((len(chosen), height, width, chosen.shape[3]), dy.dtype)
-        pool_kernels.max_pool_backward(dx, _planes(dy, channels_last, gradients.contiguous), chosen, window)
+        pool_kernels.max_pool_backward(_planes(dy, channels_last, gradients.contiguous), chosen, dx, window)
         return _images(dx, shape, channels_last)
 
 

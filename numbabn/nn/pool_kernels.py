@@ -8,7 +8,7 @@ from ..jit import device, kernel
 
 @kernel
 def max_pool(x, y, chosen, window):
-    """``y`` and, in ``chosen``, the place of the maximum within the window, counted row by row.
+    """``y`` and, in ``chosen``, which element of the window is the maximum, counted row by row.
 
     The first of equal values wins, and a NaN over all numbers. A task is one row of windows.
     """
@@ -28,7 +28,7 @@ def max_pool(x, y, chosen, window):
 
 
 @kernel
-def max_pool_backward(dx, dy, chosen, window):
+def max_pool_backward(dy, chosen, dx, window):
     """``dx``: the sum of ``dy`` over the windows that chose a pixel.
 
     A task is one row of pixels and visits the windows that see it in a fixed order, so that no two tasks add to the
@@ -51,14 +51,14 @@ def max_pool_backward(dx, dy, chosen, window):
 
 
 @device
-def _keep_larger(best, which, values, place, fresh):
+def _keep_larger(best, which, values, element, fresh):
     for c in range(values.size):
         better = fresh or values[c] > best[c] or values[c] != values[c]
         best[c] = values[c] if better else best[c]
-        which[c] = place if better else which[c]
+        which[c] = element if better else which[c]
 
 
 @device
-def _add_where(total, values, which, place):
+def _add_where(total, values, which, element):
     for c in range(values.size):
-        total[c] += values[c] if which[c] == place else 0
+        total[c] += values[c] if which[c] == element else 0

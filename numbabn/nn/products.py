@@ -1,9 +1,14 @@
-"""Products of matrices, (rows, features), for linear layers: cuts the work, finds memory, calls the kernels."""
+"""Products of matrices (rows, features), for linear layers and 1x1 convolutions: cuts the work, calls the kernels.
+
+Kernels are imported where they are called, here and in all of ``nn``: importing it does not load Numba.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 
 from .blas import one_thread
-from .memory import gradients, scratch
+from .memory import scratch
 from .module import Parameter
 
 TILE_BYTES = 2**20
@@ -13,33 +18,55 @@ LEAST_ROWS = 256
 """Rows per tile even if they take more: with 128, BLAS spends a third of its time on repacking large weights."""
 
 TASKS = 8
-"""Tiles to cut small work into, and most parts that are summed apart in the weight's gradient."""
+"""Tiles to cut small work into."""
+
+PARTS = 8
+"""Most parts that are summed apart in the weights' gradient."""
 
 PARTS_BYTES = 2**26
-"""Most memory for those parts."""
+"""Memory of those parts from which on there are fewer of them, if more than one; here it is taken twice."""
+
+MULTIPLY_ADDS = 16
+"""As many take the time of one element of batch norm: by them ``jit.kernel`` decides about threads."""
 
 
-def multiply(x: np.ndarray, weight: np.ndarray, bias, residual, relu: bool, y: np.ndarray) -> None:
-    """``y = x @ weight.T + bias + residual``, rectified if ``relu``; ``bias`` and ``residual`` may be None."""
+class Epilogue(NamedTuple):
+    """What follows a product while it is in cache; arrays are empty where there is none."""
+
+    bias: np.ndarray
+    """(features,)"""
+    residual: np.ndarray
+    """(rows, features)"""
+    relu: bool
+
+
+def epilogue_of(bias, residual, relu: bool, dtype) -> Epilogue:
+    """The same, from arrays that may be None."""
+    bias = np.empty(0, dtype) if bias is None else bias
+    return Epilogue(bias, np.empty((0, 0), dtype) if residual is None else residual, relu)
+
+
+def multiply(x: np.ndarray, weight: np.ndarray, epilogue: Epilogue, y: np.ndarray) -> None:
+    """``y = relu(x @ weight.T + bias + residual)``, as far as the epilogue has them."""
     from . import product_kernels as kernels
 
-    bias = np.empty(0, x.dtype) if bias is None else bias
-    residual = np.empty((0, 0), x.dtype) if residual is None else residual
+    work = y.size * x.shape[1] // MULTIPLY_ADDS
     with one_thread:
-        kernels.multiply(y, x, np.ascontiguousarray(weight), bias, residual, relu, _tile(x))
+        kernels.multiply(x, np.ascontiguousarray(weight), epilogue, y, _tile(x), work=work)
 
 
-def parameter_gradients(dy, x, weight: Parameter, bias: Parameter | None) -> None:
+def parameter_gradients(dy: np.ndarray, x: np.ndarray, weight: Parameter, bias: Parameter | None) -> None:
     """Fill ``weight.grad`` and ``bias.grad``."""
     from . import product_kernels as kernels
 
     shape, tile = (dy.shape[1], x.shape[1]), _tile(x)
-    parts = max(1, min(-(-len(dy) // tile), TASKS, PARTS_BYTES // (shape[0] * shape[1] * x.itemsize)))
+    parts = parts_of(-(-len(dy) // tile), shape[0] * shape[1] * x.itemsize)
     dweight = scratch.take("dweight", (parts, *shape), x.dtype)
     term = scratch.take("term", (parts, *shape), x.dtype)
     dbias = np.empty((parts, 0 if bias is None else shape[0]))
+    work = dy.size * x.shape[1] // MULTIPLY_ADDS
     with one_thread:
-        kernels.weight_gradient(dy, x, dweight, dbias, tile, term)
+        kernels.weight_gradient(dy, x, dweight, dbias, term, tile, work=work)
     weight.grad_array()[...] = dweight.sum(axis=0).reshape(weight.value.shape)
     if bias is not None:
         bias.grad_array()[...] = dbias.sum(axis=0)
@@ -49,22 +76,19 @@ def input_gradient(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray) -> None:
     """``dx = dy @ weight``."""
     from . import product_kernels as kernels
 
+    work = dx.size * dy.shape[1] // MULTIPLY_ADDS
     with one_thread:
-        kernels.input_gradient(dy, np.ascontiguousarray(weight), dx, _tile(dx))
+        kernels.input_gradient(dy, np.ascontiguousarray(weight), dx, _tile(dx), work=work)
 
 
-def rectifier_gradient(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """``dy`` where ReLU's output ``y`` is positive (or NaN), else 0. Not a product: 0 times Inf would be NaN."""
-    closed = np.less_equal(y, 0, out=gradients.like(y, bool))
-    dx = gradients.like(y)
-    np.copyto(dx, dy)
-    np.copyto(dx, 0, where=closed)
-    return dx
+def parts_of(tasks: int, nbytes: int) -> int:
+    """In how many parts to sum so many tasks, with so many bytes for the sum of each."""
+    return max(1, min(tasks, PARTS, PARTS_BYTES // nbytes))
 
 
 def _tile(x):
     """Rows per tile, from the shape alone."""
     rows, features = x.shape
-    tasks = -(-rows // max(LEAST_ROWS, TILE_BYTES // max(1, features * x.itemsize)))
+    tasks = -(-rows // max(LEAST_ROWS, TILE_BYTES // (features * x.itemsize)))
     tasks = max(1, tasks, min(TASKS, rows // 64))
     return max(1, -(-rows // tasks))

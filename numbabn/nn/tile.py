@@ -1,9 +1,9 @@
-"""A tile of sums in registers, to which a loop adds products: what convolutions are made of.
+"""The micro-kernel of a matrix product: a tile of ``ROWS`` x one or two vectors of sums, kept in registers.
 
-A tile is ``ROWS`` rows of one or two vectors. Each step of the loop adds ``a[row] * b[lane]`` for all of them: it reads
-a number for each row and the vectors of b, and multiplies each with each. That is how matrix products come near the
-peak of a machine; here the rows of a may overlap in memory, as the patches of an image do. All memory is given by
-pointers (see ``backends.cpu.memory``): counting references to arrays would take as long as a small tile.
+Each step of its loop adds ``a[row] * b[lane]`` to all of them: it reads a number for each row and the vectors of b, and
+multiplies each with each. That is how products come near the peak of a machine; here the rows of a may overlap in
+memory, as the patches of an image do. All memory is given by pointers (see ``backends.cpu.memory``): counting
+references to arrays would take as long as a small tile.
 """
 
 from typing import NamedTuple
@@ -24,13 +24,13 @@ and 1 (of half the size) take 15 of 16."""
 
 
 class Walk(NamedTuple):
-    """How two nested loops walk through a and b: their lengths, and the steps between elements; in a, one is 1."""
+    """Lengths of the two loops, and their steps in a and b, in elements."""
 
     outer: int
     inner: int
     a_outer: int
     a_inner: int
-    """Of ``add_products``; in ``write_products`` it is 1."""
+    """``write_products`` takes it as 1 and does not read it."""
     b_outer: int
     b_inner: int
 
@@ -62,23 +62,23 @@ def _entries(typingctx, table):
 
 
 @intrinsic
-def _add_products(typingctx, tile, a, rows, at, b, from_):
-    """The tile with ``a[rows[r] + at] * b[from_ + lane]`` added to each lane of each row r; rows of None are r."""
+def _add_products(typingctx, tile, a, rows, a_at, b, b_at):
+    """The tile with ``a[rows[r] + a_at] * b[b_at + lane]`` added to each lane of each row r; rows of None are r."""
     vectors = tile.count // ROWS
 
     def codegen(context, builder, signature, args):
-        sums, a_value, rows_value, at, b_value, from_ = args
+        sums, a_value, rows_value, a_at, b_value, b_at = args
         lanes, bits = tile.dtype.lanes, tile.dtype.dtype.bitwidth
         vector = context.get_value_type(tile.dtype)
         function_type = ir.FunctionType(vector, [vector] * 3)
         fma = builder.module.declare_intrinsic(f"llvm.fmuladd.v{lanes}f{bits}", (), function_type)
         factors = []
         for v in range(vectors):
-            address = vector_pointer(context, builder, b, b_value, builder.add(from_, from_.type(v * lanes)), vector)
+            address = vector_pointer(context, builder, b, b_value, builder.add(b_at, b_at.type(v * lanes)), vector)
             factors.append(builder.load(address, align=bits // 8))
         for r in range(ROWS):
-            row = at.type(r) if rows == types.none else builder.extract_value(rows_value, r)
-            address = element_pointer(context, builder, a, a_value, builder.add(at, row))
+            row = a_at.type(r) if rows == types.none else builder.extract_value(rows_value, r)
+            address = element_pointer(context, builder, a, a_value, builder.add(a_at, row))
             number = splat_lanes(builder, builder.load(address), vector)
             for v, factor in enumerate(factors, r * vectors):
                 total = builder.call(fma, [number, factor, builder.extract_value(sums, v)])
@@ -127,8 +127,8 @@ def _writing(vectors):
     """The function behind ``write_products``, for a tile ``vectors`` wide."""
 
     @device
-    def write(target, at, to, count, columns, a, from_, b, b_at, walk):
-        rows, tile = _entries(from_), _zeros(target, vectors)
+    def write(target, at, to, count, columns, a, seen, b, b_at, walk):
+        rows, tile = _entries(seen), _zeros(target, vectors)
         for i in range(walk.outer):
             a_line, b_line = i * walk.a_outer, b_at + i * walk.b_outer
             for k in range(walk.inner):
@@ -158,21 +158,21 @@ _add_one, _add_more = _adding(1), _adding(VECTORS)
 
 
 @device
-def write_products(target, at, to, count, columns, a, from_, b, b_at, walk):
-    """Write ``target[at + to[r] + c] = sum(a[from_[r] + k] * b[b_at + k * b_inner + c])``.
+def write_products(target, at, to, count, columns, a, seen, b, b_at, walk):
+    """``target[at + to[r] + c] = sum(a[seen[r] + i * a_outer + k] * b[b_at + i * b_outer + k * b_inner + c] for i, k)``
 
-    The sum is over ``k`` of the inner loop, and over the outer one. Of the tile, ``count`` rows and ``columns`` lanes
-    are written. Both tables have an entry for each row, and a and b are read for all; they may hold anything there.
+    i counts the outer loop, k the inner one. Of the tile, ``count`` rows and ``columns`` lanes are written. Both tables
+    have an entry for each row, and a and b are read for all; they may hold anything there.
     """
     if columns > vector_length(target):
-        _write_more(target, at, to, count, columns, a, from_, b, b_at, walk)
+        _write_more(target, at, to, count, columns, a, seen, b, b_at, walk)
     else:
-        _write_one(target, at, to, count, columns, a, from_, b, b_at, walk)
+        _write_one(target, at, to, count, columns, a, seen, b, b_at, walk)
 
 
 @device
 def add_products(target, at, row, count, columns, a, a_at, b, b_at, walk):
-    """Add to ``target[at + r * row + c]`` the ``sum(a[a_at + r + k * a_inner] * b[b_at + k * b_inner + c])``."""
+    """The same for ``target[at + r * row + c] += ...``, with ``a[a_at + r + i * a_outer + k * a_inner]``."""
     if columns > vector_length(target):
         _add_more(target, at, row, count, columns, a, a_at, b, b_at, walk)
     else:

@@ -34,3 +34,8 @@ def window_over(image: tuple[int, int], kernel_size, stride, padding) -> Window:
             )
         places.append((size + 2 * pad - kernel) // step + 1)
     return Window(*kernel_size, *stride, *padding, *places)
+
+
+def seen_columns(window: Window) -> int:
+    """Columns that a row of the window's positions sees, from the first one's left to the last one's right edge."""
+    return (window.columns - 1) * window.stride_x + window.width

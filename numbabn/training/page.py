@@ -162,13 +162,11 @@ def _facts(description):
     """Rows of the table: escaped names and values."""
     notes = dict(description.notes)
     notes.pop("command", None)
-    options = notes.pop("options", None)
-    options = options if isinstance(options, dict) else {}
-    ours = {"options": options} if not isinstance(options, dict) else options
+    options = notes.pop("options") if isinstance(notes.get("options"), dict) else {}
     others = {
-        name: value for name, value in description.settings.items() if name not in {"data", "train_images", *ours}
+        name: value for name, value in description.settings.items() if name not in {"data", "train_images", *options}
     }
-    parts = {"": ours | {"network": description.model} | others, "data": description.data, "note": notes}
+    parts = {"": options | {"network": description.model} | others, "data": description.data, "note": notes}
     parts |= {"version of": description.versions, "machine": description.machine}
     return {text(name.replace("_", " ")): text(value) for part in parts.items() for name, value in _flat(*part)}
 
