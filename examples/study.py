@@ -3,7 +3,6 @@
 import argparse
 import json
 import math
-import os
 import platform
 import secrets
 from pathlib import Path
@@ -59,7 +58,6 @@ class Study:
 
     def __init__(self, file: str, doc: str):
         options = arguments(doc)
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for when other programs keep the cores busy
         self.name, self.doc = Path(file).stem, doc.strip()
         self.claim = self.doc.splitlines()[0].rstrip(".")
         self.quick, self.seeds, self._out = options.quick, range(options.seeds), options.out
@@ -106,7 +104,7 @@ class Study:
         if without is not None:
             compared["difference"] = np.subtract(with_norm, without)
             parts.append(f"difference {plus_minus(compared['difference'])}")
-        verdict = "holds" if holds else "does not hold here"
+        verdict = "not judged (--quick)" if self.quick else "holds" if holds else "does not hold here"
         note = f"; {note}" if note else ""
         line = f"claim: {self.claim} | {quantity} {', '.join(parts)} ({len(self.seeds)} seeds){note} | {verdict}"
         summary = {name or "value": {"mean": np.mean(v), "std": np.std(v, ddof=1)} for name, v in compared.items()}
@@ -129,8 +127,6 @@ class Study:
             lambda path: figure.savefig(path, format="png", dpi=100, pil_kwargs={"optimize": True}),
         )
         print(f"{self._out / self.name}.png and .json written")
-        if self.quick:
-            print("This was the quick form, too short to tell anything; the verdict is the full form's to give.")
         print(line)
 
 

@@ -32,7 +32,6 @@ def here(tmp_path, monkeypatch):
     """Each test in an empty folder, and with fewer images."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sources, "digits", some_digits)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # as train does, but for the test alone
     return tmp_path
 
 
@@ -220,16 +219,6 @@ def test_a_comparison_is_resumed_in_either_run(monkeypatch, batches):
     assert main(["train", "--no-progress", "--resume", "--out", "parts"]) == 0
     for name in ("with-batch-norm", "without-batch-norm"):
         assert_same_end(f"whole/{name}", f"parts/{name}")
-
-
-@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_wait_without_spinning_unless_told_to(monkeypatch, before, after):
-    if before:
-        monkeypatch.setenv("OMP_WAIT_POLICY", before)
-    else:
-        monkeypatch.delenv("OMP_WAIT_POLICY")
-    assert main(TRAIN) == 0
-    assert os.environ["OMP_WAIT_POLICY"] == after
 
 
 @pytest.mark.parametrize("name", ["reference", "cpu"])

@@ -24,7 +24,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "digits", some_digits)
     small = functools.partial(synthetic, classes=4, channels=2, height=8, width=8, train=40, test=20)
     monkeypatch.setattr(sources, "synthetic", small)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     return tmp_path
 
 

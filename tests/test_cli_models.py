@@ -25,7 +25,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "digits", some_digits)
     small = functools.partial(synthetic, CLASSES, CHANNELS, SIDE, SIDE, train=40, test=20)
     monkeypatch.setattr(sources, "synthetic", small)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     return tmp_path
 
 

@@ -19,7 +19,6 @@ def here(tmp_path, monkeypatch):
     """Each test in an empty folder, with few digits."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sources, "digits", some_digits)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     return tmp_path
 
 

@@ -23,7 +23,7 @@ MAKE = [
     (lambda: nn.BatchNorm(3, dtype=int), TypeError, "dtype is int64"),
     (lambda: nn.MaxPool2d(0), ValueError, "kernel_size is 0"),
     (lambda: nn.MaxPool2d(3, padding=2), ValueError, "padding is .*; expected at most half of kernel_size"),
-    (lambda: nn.Dropout(1.0), ValueError, "p is 1"),
+    (lambda: nn.Dropout(1.0), ValueError, "p is 1.0; expected a number of at least 0 and less than 1"),
     (lambda: nn.Dropout(-0.1), ValueError, "p is -0.1"),
     (lambda: nn.Dropout(0.5, seed=-1), ValueError, "seed is -1"),
     (lambda: nn.Sequential(nn.ReLU(), np.tanh), TypeError, "layer 1 is ufunc; expected a Module"),

@@ -324,7 +324,7 @@ def test_resnet_learns_a_handful_of_images_by_heart(norm):
         (lambda: nn.ResNet(8, norm="group"), ValueError, "norm is 'group'; expected 'batch' or None"),
         (lambda: nn.ResNet(8, placement="behind"), ValueError, "placement is 'behind'; expected 'before' or 'after'"),
         (lambda: nn.ResNet(8, norm=None, placement="behind"), ValueError, "placement is 'behind'"),
-        (lambda: nn.ResNet(8, dropout=1), ValueError, "dropout is 1; expected less"),
+        (lambda: nn.ResNet(8, dropout=1), ValueError, "dropout is 1; expected a number of at least 0 and less than 1"),
         (lambda: nn.ResNet(8, dropout=-0.1), ValueError, "dropout is -0.1"),
         (lambda: nn.ResNet(8, 0), ValueError, "in_channels is 0"),
         (lambda: nn.ResNet(8, width=0), ValueError, "width is 0"),

@@ -347,3 +347,44 @@ def test_the_sum_of_gradients_takes_no_memory_of_its_own():
     assert np.shares_memory(block.backward(y), results[0])
     assert block._buffers._kept == {}
     assert block.body.layers[-1].dresidual is None
+
+
+class Branches(nn.Module):
+    """Sums what its branches make of x; they are in a list, and in a dictionary."""
+
+    def __init__(self):
+        super().__init__()
+        self.branches = [nn.Linear(3, 2, rng=0), nn.Linear(3, 2, rng=1)]
+        self.heads = {"left": nn.Linear(3, 2, rng=2)}
+        self.scales = (nn.Parameter(np.ones(2, np.float32), "norm"), "no parameter")
+
+    def forward(self, x, *, training):
+        return sum(branch.forward(x, training=training) for branch in (*self.branches, *self.heads.values()))
+
+    def backward(self, dy, *, need_dx=True):
+        return sum(branch.backward(dy, need_dx=True) for branch in (*self.branches, *self.heads.values()))
+
+
+def test_modules_and_parameters_in_lists_and_dictionaries_are_found():
+    model = Branches()
+    names = ["branches.0", "branches.1", "heads.left"]
+    assert list(model.children()) == names
+    expected = {"scales.0", *(f"{name}.{part}" for name in names for part in ("weight", "bias"))}
+    assert set(model.named_parameters()) == set(model.state_dict()) == expected
+    assert model.count_parameters() == 3 * 8 + 2
+    assert "  branches.1: Linear(weight (2, 3), bias (2,))" in repr(model)
+    dy = np.ones((4, 2), np.float32)
+    model.forward(np.ones((4, 3), np.float32), training=True)
+    model.backward(dy)
+    assert all(model.named_parameters()[f"{name}.weight"].grad is not None for name in names)
+
+
+def test_a_module_may_be_called():
+    model = nn.Sequential(nn.Linear(3, 4, rng=0), nn.Dropout(0.5), nn.BatchNorm(4))
+    x = normal(6, 3).astype(np.float32)
+    inference = model.forward(x, training=False).copy()
+    np.testing.assert_array_equal(model(x), inference)
+    assert not np.array_equal(model(x, training=True), inference)
+    assert len(model) == 3
+    assert model[-1] is model.layers[2]
+    assert list(model) == list(model.layers)

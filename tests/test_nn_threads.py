@@ -75,3 +75,14 @@ def test_a_small_layer_alone_in_a_fresh_process():
     code = f"import numpy as np; from numbabn import nn; {call}"
     for _ in range(2):
         subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_without_spinning_unless_told_to(monkeypatch, before, after):
+    if before:
+        monkeypatch.setenv("OMP_WAIT_POLICY", before)
+    else:
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    code = "import os, sys; import numbabn.nn; print(os.environ['OMP_WAIT_POLICY'], 'numba' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == [after, "False"]

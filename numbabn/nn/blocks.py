@@ -24,9 +24,7 @@ class Blocks:
         self.norm = checks.choice("norm", norm, ("batch", None))
         checks.choice("placement", placement, ("before", "after"))
         self.end_in_activation = norm is None or placement == "before"
-        self.dropout = checks.number("dropout", dropout, 0, 1)
-        if self.dropout == 1:
-            raise ValueError("dropout is 1; expected less, so that something is left")
+        self.dropout = checks.fraction("dropout", dropout)
         seed = checks.whole("seed", seed, 0)
         self.dtype = checks.float_dtype(dtype)
         self._rng = np.random.default_rng(seed)
@@ -73,12 +71,14 @@ class Network(Sequential):
 
 
 class ImageNetwork(Network):
-    """A network for images of at least 4x4 pixels."""
+    """A network for images of at least 4x4 pixels, which sets ``in_channels``."""
+
+    in_channels: int
 
     def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
         """Logits, shape (N, classes), for images of shape (N, in_channels, H, W) with H and W at least 4."""
-        x = checks.data_array("x", x)
-        if x.ndim == 4 and min(x.shape[2:]) < LEAST_IMAGE:
+        x = checks.layer_input(x, ("N", self.in_channels, "H", "W"))
+        if min(x.shape[2:]) < LEAST_IMAGE:
             least = f"{LEAST_IMAGE}x{LEAST_IMAGE}"
             raise ValueError(f"x has images of {x.shape[2]}x{x.shape[3]}; expected at least {least}")
         return super().forward(x, training=training)

@@ -1,10 +1,12 @@
 """What layers may be given. Each error names the argument, what was given and what was expected."""
 
+from numbers import Real
+
 import numpy as np
 
 from ..checks import FLOATS, data_array, number
 
-__all__ = ["choice", "data_array", "float_dtype", "gradient", "layer_input", "number", "pair", "whole"]
+__all__ = ["choice", "data_array", "float_dtype", "fraction", "gradient", "layer_input", "number", "pair", "whole"]
 
 
 def float_dtype(dtype) -> np.dtype:
@@ -20,6 +22,13 @@ def choice(name: str, value, options: tuple):
     if not (value is None or isinstance(value, str)) or value not in options:
         raise ValueError(f"{name} is {value!r}; expected {' or '.join(map(repr, options))}")
     return value
+
+
+def fraction(name: str, value) -> float:
+    """A number from 0 to below 1."""
+    if isinstance(value, Real) and not (0 <= value < 1):
+        raise ValueError(f"{name} is {value!r}; expected a number of at least 0 and less than 1")
+    return number(name, value, 0, 1)
 
 
 def whole(name: str, value, least: int) -> int:

@@ -35,6 +35,8 @@ class Sequential(Module):
     >>> net = nn.Sequential(nn.Linear(4, 8, bias=False, rng=0), nn.BatchNorm(8), nn.ReLU())
     >>> sorted(net.named_parameters())
     ['0.weight', '1.beta', '1.gamma']
+    >>> len(net), net[1].num_features
+    (3, 8)
     >>> net.forward(np.eye(4, dtype=np.float32), training=True).shape
     (4, 8)
     >>> sorted(nn.Sequential(hidden=nn.Linear(4, 8, bias=False), relu=nn.ReLU()).named_parameters())
@@ -63,6 +65,12 @@ class Sequential(Module):
     def children(self) -> dict[str, Module]:
         """The layers, by name or position."""
         return dict(self._children)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: int) -> Module:
+        return self.layers[index]
 
     def forward(self, x: np.ndarray, *, training: bool, **last) -> np.ndarray:
         """Run the layers in order; ``last`` is for the last one (that is to add a residual, say)."""
@@ -125,7 +133,8 @@ class Residual(Module):
         super().__init__()
         for name, module in (("body", body), ("shortcut", shortcut)):
             if not isinstance(module, Module) and not (name == "shortcut" and module is None):
-                raise TypeError(f"{name} is {type(module).__name__}; expected a Module")
+                expected = "a Module or None" if name == "shortcut" else "a Module"
+                raise TypeError(f"{name} is {type(module).__name__}; expected {expected}")
         self.body = body
         self.shortcut = shortcut
         self.activation = checks.choice("activation", activation, (None, "relu"))

@@ -156,9 +156,7 @@ class Dropout(Module):
 
     def __init__(self, p, *, seed=0):
         super().__init__()
-        self.p = checks.number("p", p, 0, 1)
-        if self.p == 1:
-            raise ValueError("p is 1; expected less, so that something is left")
+        self.p = checks.fraction("p", p)
         self.seed = checks.whole("seed", seed, 0)
         self.calls = np.zeros((), np.int64)
 

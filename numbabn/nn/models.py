@@ -56,6 +56,7 @@ class SmallCNN(ImageNetwork):
     ):
         blocks = Blocks(norm, placement, dropout, seed, dtype)
         width = checks.whole("width", width, 1)
+        self.in_channels = checks.whole("in_channels", in_channels, 1)
 
         def block(channels, filters):
             return blocks.around(blocks.conv(channels, filters)).values()

@@ -69,11 +69,12 @@ class Module(Stateful):
     """Base class of layers and models.
 
     A subclass writes ``forward`` and ``backward``, and calls ``super().__init__()``. Attributes that are a
-    :class:`Parameter` or a :class:`Module` are found by themselves; ``buffer_names`` lists attributes that are arrays
-    (or None) to be saved with the parameters but not trained, ``shown_names`` settings for the repr.
+    :class:`Parameter` or a :class:`Module`, or lists, tuples or dictionaries of them, are found by themselves;
+    ``buffer_names`` lists attributes that are arrays (or None) to be saved with the parameters but not trained,
+    ``shown_names`` settings for the repr.
 
-    Layers keep their outputs' memory: what ``forward`` returns stays valid until its next call. They also refer to
-    their input until then, so that must not be overwritten before ``backward``. What ``backward`` returns is the
+    A layer owns its output's memory: what ``forward`` returns stays valid until its next call. Until then the layer
+    refers to it and to its input, so neither may be overwritten before ``backward``. What ``backward`` returns is the
     caller's own, to keep or to overwrite, unless it is ``dy`` itself.
 
     ``copy.deepcopy`` copies parameters, buffers and settings, not the memory of the last calls.
@@ -96,13 +97,17 @@ class Module(Stateful):
 
     def __repr__(self) -> str:
         """The class, the shapes of its parameters, some settings, and the modules inside, one to a line."""
-        own = [f"{name} {value.value.shape}" for name, value in vars(self).items() if isinstance(value, Parameter)]
+        own = [f"{name} {value.value.shape}" for name, value in self._members(Parameter).items()]
         own += [f"{name}={getattr(self, name)!r}" for name in self.shown_names]
         inside = [f"\n{name}: {module!r}".replace("\n", "\n  ") for name, module in self.children().items()]
         return f"{type(self).__name__}({', '.join(own)}{''.join(inside)})"
 
     def __getstate__(self):
         return {**vars(self), "_buffers": Buffers(), "_saved": None}
+
+    def __call__(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:
+        """The same as ``forward``, in inference unless told otherwise."""
+        return self.forward(x, training=training)
 
     @abstractmethod
     def forward(self, x: np.ndarray, *, training: bool) -> np.ndarray:
@@ -117,17 +122,17 @@ class Module(Stateful):
 
     def children(self) -> dict[str, "Module"]:
         """The modules directly inside this one, by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Module)}
+        return self._members(Module)
 
     def named_parameters(self) -> dict[str, Parameter]:
         """All parameters in and below this module, by dotted names such as ``"0.weight"``."""
-        found = {name: value for name, value in vars(self).items() if isinstance(value, Parameter)}
+        found = self._members(Parameter)
         for child, module in self.children().items():
             found.update({f"{child}.{name}": value for name, value in module.named_parameters().items()})
         return found
 
     def count_parameters(self) -> int:
-        """How many numbers are trained; a parameter that has two places counts once."""
+        """How many numbers are trained; a parameter that occurs twice counts once."""
         return sum({id(parameter): parameter.value.size for parameter in self.named_parameters().values()}.values())
 
     def named_buffers(self) -> dict[str, np.ndarray]:
@@ -135,6 +140,17 @@ class Module(Stateful):
         found = {name: getattr(self, name) for name in self.buffer_names if getattr(self, name) is not None}
         for child, module in self.children().items():
             found.update({f"{child}.{name}": value for name, value in module.named_buffers().items()})
+        return found
+
+    def _members(self, kind):
+        """Attributes of a kind by name; those in a list, tuple or dictionary as ``"blocks.0"`` or ``"heads.left"``."""
+        found = {}
+        for name, value in vars(self).items():
+            if isinstance(value, kind):
+                found[name] = value
+            elif not name.startswith("_") and isinstance(value, (list, tuple, dict)):
+                entries = value.items() if isinstance(value, dict) else enumerate(value)
+                found |= {f"{name}.{key}": entry for key, entry in entries if isinstance(entry, kind)}
         return found
 
     def _state(self):

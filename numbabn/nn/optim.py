@@ -156,9 +156,7 @@ class AdamW(Optimizer):
         super().__init__(model_or_parameters, lr, weight_decay, exclude)
         if len(betas) != 2:
             raise ValueError(f"betas has {len(betas)} values; expected two")
-        self.betas = tuple(checks.number("betas", beta, 0, 1) for beta in betas)
-        if 1 in self.betas:
-            raise ValueError(f"betas is {betas!r}; expected numbers less than 1")
+        self.betas = tuple(checks.fraction(f"betas[{index}]", beta) for index, beta in enumerate(betas))
         self.eps = checks.number("eps", eps, 0, np.inf)
         self._steps = np.zeros((), np.int64)
         self._first_moment = self._zeros()

@@ -144,6 +144,7 @@ class ResNet(ImageNetwork):
     ):
         blocks = Blocks(norm, placement, dropout, seed, dtype)
         depth, width = checks.whole("depth", depth, 8), checks.whole("width", width, 1)
+        self.in_channels = checks.whole("in_channels", in_channels, 1)
         if depth % 6 != 2:
             raise ValueError(f"depth is {depth}; expected 6n + 2, such as 8, 14, 20, 32, 44, 56 or 110")
         if zero_init_last_gamma and not (norm and shortcut):

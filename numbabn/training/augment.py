@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from ..nn.checks import whole
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -31,8 +33,13 @@ class Augment:
     pad: int = 0
     flip: bool = False
 
+    def __post_init__(self):
+        whole("pad", self.pad, 0)
+        if not isinstance(self.flip, (bool, np.bool_)):
+            raise TypeError(f"flip is {self.flip!r}; expected True or False")
+
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A changed copy of images of shape ``(N, C, H, W)``."""
+        """The images, of shape ``(N, C, H, W)``, changed; themselves if there is nothing to change."""
         if self.pad:
             images = _crop(images, self.pad, rng)
         if self.flip:

@@ -1,7 +1,6 @@
 """``numbabn train``: folders, options old and new, and what is printed."""
 
 import itertools
-import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -35,9 +34,6 @@ def train(arguments) -> bool:
     DataError, OSError
         If the files of the data set are damaged, missing or cannot be read.
     """
-    # OpenMP's threads spin for milliseconds while they wait. With other programs on both cores that took a step of this
-    # small network from 36 to 448 ms; without spinning, waking a thread costs microseconds.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folder = _folder(arguments.out, arguments.resume, arguments.dataset or Options.dataset)
     options = _options(arguments, _saved_options(folder) if arguments.resume else None)
     _check_data_dir(options)
