@@ -60,7 +60,7 @@ def test_it_trains_on_files(here, monkeypatch, name, channels, classes):
     folder = here / "runs" / name
     names = {path.name for path in folder.iterdir()}
     assert names == {"best.npz", "config.json", "curves.png", "history.csv", "history.json", "last.npz"}
-    assert titles == [f"{name}, seed 0"]
+    assert titles == [f"{name}, small-cnn, seed 0"]
     saved = config(folder)
     assert (saved["dataset"], saved["data_dir"], saved["data"]) == (name, "files", name)
     with np.load(folder / "last.npz") as file:
@@ -180,23 +180,6 @@ def rewritten(path, change):
     metadata = json.loads(str(arrays["metadata"]))
     change(metadata["config"])
     np.savez(path, **{**arrays, "metadata": np.array(json.dumps(metadata))})
-
-
-def test_a_run_saved_before_there_were_data_sets_is_resumed(monkeypatch):
-    """Its checkpoint lacks all that came with them."""
-    assert main([*TRAIN, "--out", "whole"]) == 0
-    with monkeypatch.context() as patch:
-        interrupt(patch, batches=7)
-        assert main([*TRAIN, "--out", "old"]) == 130
-
-    def without(saved):
-        assert {"dataset", "augment", "model", "placement", "dropout"}.isdisjoint(saved)
-        for name in ("transform", "augmentation", "data_dir"):
-            assert saved.pop(name) is None
-
-    rewritten("old/last.npz", without)
-    assert main(["train", "--no-progress", "--resume", "--out", "old"]) == 0
-    assert_same_end("whole", "old")
 
 
 @pytest.mark.parametrize("change", [{"dataset": "imagenet"}, {"data_dir": 3}, {"augment": 1}, {"dataset": None}])

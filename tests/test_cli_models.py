@@ -56,7 +56,7 @@ def test_a_resnet_has_its_depth(depth):
 
 
 def test_without_options_the_network_is_what_it_was():
-    """Against the run written out: no later option changes a bit of it, or is in its checkpoint."""
+    """Against the run written out: no other option changes a bit of it."""
     assert main([*TRAIN, "--seed", "3"]) == 0
     data, model = some_digits(3), nn.SmallCNN(seed=3)
     optimizer = nn.SGD(model, 0.1, momentum=0.9, nesterov=True, weight_decay=1e-3, exclude=("norm", "bias"))
@@ -67,7 +67,6 @@ def test_without_options_the_network_is_what_it_was():
     saved = load_checkpoint("runs/digits/last.npz", trained)
     assert_same_state(trained, model)
     assert without_times(saved.history) == without_times(history)
-    assert {"model", "placement", "dropout"}.isdisjoint(saved.config)
 
 
 def test_placement_and_dropout_reach_the_network():

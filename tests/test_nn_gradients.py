@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from numbabn import nn
-from numbabn.nn import convolution, products
+from numbabn.nn import convolution, products, tile
+from numbabn.nn.window import seen_columns, window_over
 
 STEP = 1e-5
 """Central differences in float64 are off by about STEP**2 + 1e-16 / STEP."""
@@ -70,6 +71,8 @@ CONVOLUTIONS = {
     "pointwise, stride": ({"kernel_size": 1, "stride": 2}, (3, 4, 5, 4)),
     "stride beyond the kernel": ({"kernel_size": 2, "stride": 3}, (2, 2, 8, 9)),
     "padding beyond the kernel": ({"kernel_size": 2, "padding": 3}, (2, 2, 3, 3)),
+    "padding beyond the kernel, stride": ({"kernel_size": (2, 3), "stride": (4, 2), "padding": (1, 5)}, (2, 2, 7, 6)),
+    "stride and padding of two kinds": ({"kernel_size": (5, 1), "stride": (3, 4), "padding": (4, 2)}, (2, 2, 8, 9)),
     "image of one pixel": ({"kernel_size": 3, "padding": 1}, (2, 3, 1, 1)),
     "one channel": ({"kernel_size": 3, "padding": 1}, (2, 1, 4, 4)),
     "many tiles and parts": ({"kernel_size": 3, "padding": 1}, (2, 24, 41, 40)),
@@ -94,6 +97,22 @@ def test_conv2d(options, shape, bias, cut, monkeypatch):
 def test_conv2d_with_filters_in_vectors_of_eight(channels, filters):
     layer = nn.Conv2d(channels, filters, 3, stride=(1, 2), padding=1, rng=0, dtype=np.float64)
     check_gradients(layer, normal(3, channels, 5, 17))
+
+
+@pytest.mark.parametrize(("options", "shape"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_tiles_read_what_there_is(options, shape):
+    """Whatever the last tile reads of a band's copy, beyond the band's pixels and beyond the patch, is within it."""
+    images, channels, height, width = shape
+    layer = nn.Conv2d(channels, 5, **options, dtype=np.float64)
+    window = window_over((height, width), layer.kernel_size, layer.stride, layer.padding)
+    band, row, run = convolution._band(window), seen_columns(window) * channels, window.width * channels
+    room = convolution._seen(np.empty((images, height, width, channels)), window).shape[1]
+    output = convolution._output(window, channels, 5, 0, window.columns * 5, 5)
+    assert len(output.to) == len(output.seen) >= tile.ROWS * -(-band * window.columns // tile.ROWS)
+    assert output.to.max() == (band * window.columns - 1) * 5
+    assert output.seen.max() + (window.height - 1) * row + run <= room
+    last_pixel = (band - 1) * window.stride_y * row + (window.columns - 1) * window.stride_x * channels
+    assert last_pixel + (window.height - 1) * row + tile.ROWS * -(-run // tile.ROWS) <= room
 
 
 def test_linear():

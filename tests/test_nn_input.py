@@ -7,6 +7,8 @@ from numbabn import nn
 
 IMAGES = np.ones((2, 3, 5, 5), np.float32)
 
+RELU = nn.ReLU()
+
 MAKE = [
     (lambda: nn.Conv2d(0, 1, 1), ValueError, "in_channels is 0; expected at least 1"),
     (lambda: nn.Conv2d(1, 2.0, 1), TypeError, "out_channels is 2.0; expected an integer"),
@@ -27,7 +29,9 @@ MAKE = [
     (lambda: nn.Dropout(-0.1), ValueError, "p is -0.1"),
     (lambda: nn.Dropout(0.5, seed=-1), ValueError, "seed is -1"),
     (lambda: nn.Sequential(nn.ReLU(), np.tanh), TypeError, "layer 1 is ufunc; expected a Module"),
-    (lambda: nn.Sequential(*[nn.ReLU()] * 2), ValueError, "layer 1 was given before"),
+    (lambda: nn.Sequential(*[nn.ReLU()] * 2), ValueError, "layer 1 was given before, as 0"),
+    (lambda: nn.Sequential(RELU, nn.Sequential(nn.Flatten(), RELU)), ValueError, "layer 1.1 was given before, as 0"),
+    (lambda: nn.Residual(nn.Sequential(RELU), RELU), ValueError, "layer shortcut was given before, as body.0"),
     (lambda: nn.Residual(None), TypeError, "body is NoneType"),
     (lambda: nn.Residual(nn.ReLU(), np.tanh), TypeError, "shortcut is ufunc"),
     (lambda: nn.Residual(nn.ReLU(), activation="gelu"), ValueError, "activation is 'gelu'"),

@@ -9,6 +9,7 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 from numbabn import layout, nn
+from numbabn.nn.memory import Pool, gradients
 
 
 def normal(*shape, seed=0, dtype=np.float64):
@@ -204,8 +205,6 @@ def test_memory_is_reused_and_batches_may_shrink(make, order):
 
 
 def test_gradients_pass_through_the_same_memory():
-    from numbabn.nn.memory import gradients
-
     model = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1, rng=seed) for seed in range(6)))
     x = channels_last(normal(4, 8, 64, 64, dtype=np.float32))
     model.forward(x, training=True)
@@ -295,3 +294,52 @@ def test_gradients_are_overwritten_in_place():
     conv.backward(2 * dy)
     assert conv.weight.grad is grad
     np.testing.assert_allclose(grad, 2 * first)
+
+
+def test_memory_of_gradients_is_large_enough_and_of_no_other_array():
+    pool, rng = Pool(), np.random.default_rng(0)
+    kept = []
+    for number in range(400):
+        size = int(rng.integers(Pool.SMALL, Pool.SMALL + 200))
+        array = pool.take((size,), np.uint8)
+        assert array.base._piece.nbytes >= size
+        array[:] = number % 256
+        kept.append((number, array[::2]))
+        if len(kept) > 50:
+            kept.pop(int(rng.integers(len(kept))))
+        assert all((view == number % 256).all() for number, view in kept)
+    assert len(pool._free) <= Pool.KEPT
+    kept.clear()
+    assert len(pool._free) <= Pool.KEPT
+
+
+def test_memory_may_come_back_while_it_is_looked_for():
+    """In a garbage collection, which may run in the midst of anything."""
+
+    class Restless(dict):
+        calls = 0
+
+        def items(self):
+            Restless.calls += 1
+            for entry in super().items():
+                if Restless.calls == 1:
+                    self[-1] = np.empty(Pool.SMALL, np.uint8)
+                yield entry
+
+    pool = Pool()
+    del [pool.take((Pool.SMALL,), np.uint8) for _ in range(3)][:]
+    pool._free = Restless(pool._free)
+    assert pool.take((Pool.SMALL,), np.uint8).size == Pool.SMALL
+    assert Restless.calls == 2
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_a_layer_may_be_given_its_own_output(make, training):
+    layer = make()
+    y = layer.forward(channels_last(normal(6, 4, 12, 10, dtype=np.float32)), training=training)
+    if y.ndim == 2:
+        return  # the mean of images is none
+    other = copy.deepcopy(layer)
+    expected = other.forward(y.copy(order="K"), training=training)
+    np.testing.assert_array_equal(layer.forward(y, training=training), expected)

@@ -120,10 +120,26 @@ def test_profiles_may_be_nested_and_empty():
         nn.Profile(3)
 
 
-def test_a_layer_with_two_places_has_one_row():
+class Twice(nn.Module):
+    """Runs its layers again and again, by two names."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers, self.again = layers, layers
+
+    def forward(self, x, *, training):
+        for layer in (*self.layers, *self.again):
+            x = layer.forward(x, training=training)
+        return x
+
+    def backward(self, dy, *, need_dx=True):
+        raise NotImplementedError
+
+
+def test_a_layer_that_occurs_twice_has_one_row():
     once = nn.ReLU()
-    model = nn.Sequential(nn.Sequential(once), nn.Sequential(once))
+    model = Twice(once)
     with nn.Profile(model) as profile:
         model.forward(X, training=True)
-    assert [row.name for row in profile.rows()] == ["0.0"]
+    assert [row.name for row in profile.rows()] == ["", "layers.0"]
     assert len(profile._calls[once].forward) == 2

@@ -22,6 +22,7 @@ from training_helpers import (
 
 from numbabn import nn
 from numbabn.training import CheckpointError, DivergenceError, checkpoint, evaluate, fit, load_checkpoint
+from numbabn.training.description import Description
 
 EPOCHS = 3
 
@@ -235,12 +236,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, bad):
     assert len(error.value.history.records) == 1
 
 
-def test_a_first_epoch_that_diverges_leaves_no_run(tmp_path):
-    """So that the folder can be used again, with a lower rate."""
+def test_a_first_epoch_that_diverges_leaves_no_checkpoint(tmp_path):
+    """So that the folder can be used again, with a lower rate; what happened is told in it."""
     model = small_model()
     with pytest.raises(FloatingPointError, match="in epoch 1"):
         fit(model, small_data(), nn.SGD(model, 1e30), epochs=2, batch_size=16, progress=False, out=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "history.csv", "history.json"}
+    told = Description.read(tmp_path / "config.json").diverged
+    assert re.fullmatch("the loss is (nan|inf) in epoch 1, (batch [0-9]+|the test images)", told)
+    model = small_model()
+    fit(model, small_data(), nn.SGD(model, 0.1), epochs=1, batch_size=16, progress=False, out=tmp_path)
+    assert Description.read(tmp_path / "config.json").diverged == ""
 
 
 def test_an_optimizer_of_another_model_is_refused():

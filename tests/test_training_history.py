@@ -28,7 +28,7 @@ def history(*accuracies, seconds=0.5):
 
 
 def diverged(*accuracies):
-    return DivergenceError("the loss is nan", history(*accuracies))
+    return DivergenceError("the loss is nan", history(*accuracies)).history
 
 
 def test_best_is_the_highest_accuracy_then_the_lowest_loss():

@@ -53,11 +53,10 @@ class Sequential(Module):
 
     def _set_layers(self, layers: dict[str, Module]):
         """Replace the layers."""
-        for index, (name, layer) in enumerate(layers.items()):
+        for name, layer in layers.items():
             if not isinstance(layer, Module):
                 raise TypeError(f"layer {name} is {type(layer).__name__}; expected a Module")
-            if any(layer is other for other in list(layers.values())[:index]):
-                raise ValueError(f"layer {name} was given before; a layer keeps its last input, so it can occur once")
+        _refuse_repeats(layers)
         self._children = layers
         self.layers = tuple(layers.values())
         self._steps = _fuse(self.layers)
@@ -89,6 +88,24 @@ class Sequential(Module):
         for layer, _ in self._steps[:1]:
             dy = layer.backward(dy, need_dx=need_dx)
         return dy
+
+
+def _refuse_repeats(modules):
+    """Refuse a module that occurs twice, at any depth: it keeps what its last call was given."""
+    seen = {}
+    for name, module in modules.items():
+        for inner, found in (("", module), *_below(module)):
+            where = f"{name}.{inner}" if inner else name
+            first = seen.setdefault(id(found), where)
+            if first != where:
+                raise ValueError(f"layer {where} was given before, as {first}; expected modules that occur once")
+
+
+def _below(module):
+    """All modules inside one, with their names."""
+    for name, child in module.children().items():
+        yield name, child
+        yield from ((f"{name}.{inner}", found) for inner, found in _below(child))
 
 
 def _fuse(layers):
@@ -135,6 +152,7 @@ class Residual(Module):
             if not isinstance(module, Module) and not (name == "shortcut" and module is None):
                 expected = "a Module or None" if name == "shortcut" else "a Module"
                 raise TypeError(f"{name} is {type(module).__name__}; expected {expected}")
+        _refuse_repeats({"body": body} if shortcut is None else {"body": body, "shortcut": shortcut})
         self.body = body
         self.shortcut = shortcut
         self.activation = checks.choice("activation", activation, (None, "relu"))
@@ -147,7 +165,7 @@ class Residual(Module):
         y = self.body.forward(x, training=training)
         if y.shape != shortcut.shape:
             raise ValueError(f"body gives shape {y.shape}, the shortcut {shortcut.shape}; expected the same")
-        y = np.add(y, shortcut, out=self._buffers.like("y", y))
+        y = np.add(y, shortcut, out=self._buffers.like("y", y, shortcut))
         self._saved = np.maximum(y, 0, out=y) if self.activation else y
         return y
 

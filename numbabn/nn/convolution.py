@@ -42,7 +42,7 @@ def convolve(x: np.ndarray, weight: np.ndarray, bias, residual, relu: bool, wind
     ``bias`` is a vector or None, ``residual`` contiguous and of the result's shape, or None.
     """
     filters = len(weight)
-    y = buffers.take("y", (len(x), window.rows, window.columns, filters), x.dtype)
+    y = buffers.take("y", (len(x), window.rows, window.columns, filters), x.dtype, x, residual)
     epilogue = epilogue_of(bias, None if residual is None else _as_matrix(residual), relu, x.dtype)
     if _is_pointwise(window):
         products.multiply(_as_matrix(x), weight[:, :, 0, 0], epilogue, _as_matrix(y))

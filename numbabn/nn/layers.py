@@ -59,7 +59,7 @@ class Linear(Fusing):
             residual = self._buffers.contiguous("residual", residual)
         x = self._buffers.contiguous("x", x)
         bias = None if self.bias is None else self.bias.value
-        y = self._buffers.take("y", (len(x), len(weight)), x.dtype)
+        y = self._buffers.take("y", (len(x), len(weight)), x.dtype, x, residual)
         products.multiply(x, weight, products.epilogue_of(bias, residual, relu, x.dtype), y)
         self._saved = x, y, relu, residual is not None
         return y

@@ -32,17 +32,26 @@ class Buffers:
     def __init__(self):
         self._kept = {}
 
-    def take(self, name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
-        """An array in C order. What it holds is whatever was last written there."""
+    def take(self, name: str, shape: tuple[int, ...], dtype, *apart) -> np.ndarray:
+        """An array in C order. What it holds is whatever was last written there.
+
+        It is new memory if it would share some with the arrays ``apart`` (those may be None), such as a layer's input
+        that is its own last output.
+        """
         size = prod(shape)
         kept = self._kept.get(name)
-        if kept is None or kept.size < size or kept.dtype != dtype:
+        if (
+            kept is None
+            or kept.size < size
+            or kept.dtype != dtype
+            or any(array is not None and np.may_share_memory(kept, array) for array in apart)
+        ):
             kept = self._kept[name] = np.empty(size, dtype)
         return kept[:size].reshape(shape)
 
-    def like(self, name: str, x: np.ndarray) -> np.ndarray:
+    def like(self, name: str, x: np.ndarray, *apart) -> np.ndarray:
         """An array of the shape, dtype and memory order of ``x``; the order is C where ``x`` has gaps in memory."""
-        return _like(x, x.dtype, partial(self.take, name))
+        return _like(x, x.dtype, lambda shape, dtype: self.take(name, shape, dtype, x, *apart))
 
     def channels_last(self, name: str, x: np.ndarray) -> np.ndarray:
         """Images (N, C, H, W) as contiguous (N, H, W, C): a view where they lie so in memory, else a copy."""
@@ -76,6 +85,8 @@ class Pool:
 
     SMALL = 2**16
     """Bytes of arrays that NumPy makes without asking the system for pages."""
+    KEPT = 32
+    """Most pieces that wait for their next use."""
 
     def __init__(self):
         self._free: dict[int, np.ndarray] = {}  # by address
@@ -103,10 +114,9 @@ class Pool:
     def _piece(self, size):
         """The smallest free piece that is large enough. Else a new one takes the place of the largest that is not.
 
-        So there are never more pieces than arrays at a time. No lock: single operations on a dict need none, and what
-        runs when an array dies may run in the midst of anything.
+        So there are never more pieces than arrays at a time.
         """
-        free = sorted([(piece.nbytes, address) for address, piece in list(self._free.items())])
+        free = sorted([(piece.nbytes, address) for address, piece in self._waiting()])
         for nbytes, address in free:
             if nbytes >= size:
                 piece = self._free.pop(address, None)
@@ -117,9 +127,18 @@ class Pool:
         piece = np.empty(size, np.uint8)
         return piece.ctypes.data, piece
 
+    def _waiting(self):
+        """The free pieces now. No lock guards them: an array may die, and give its piece back, in the midst of this."""
+        while True:
+            try:
+                return list(self._free.items())
+            except RuntimeError:  # a garbage collection gave some back in the midst of this
+                continue
+
     def give_back(self, address: int, piece: np.ndarray) -> None:
         """Let others have it."""
-        self._free[address] = piece
+        if len(self._free) < self.KEPT:
+            self._free[address] = piece
 
 
 class _Lease:

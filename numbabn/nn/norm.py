@@ -90,7 +90,7 @@ class BatchNorm(Fusing):
             axis=self.axis,
             activation=activation,
             residual=residual,
-            out=self._buffers.like("y", x),
+            out=self._buffers.like("y", x, residual),
         )
         if training and tracked and x.size:
             self.num_batches_tracked += 1

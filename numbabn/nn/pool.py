@@ -51,7 +51,7 @@ class MaxPool2d(Module):
         channels_last = not x.flags.c_contiguous and x.transpose(0, 2, 3, 1).flags.c_contiguous
         planes = _planes(x, channels_last, partial(self._buffers.contiguous, "x"))
         shape = (len(planes), window.rows, window.columns, planes.shape[3])
-        y = self._buffers.take("y", shape, x.dtype)
+        y = self._buffers.take("y", shape, x.dtype, x)
         chosen = self._buffers.take("chosen", shape, np.int32)
         pool_kernels.max_pool(planes, y, chosen, window)
         y = _images(y, x.shape, channels_last)
@@ -87,7 +87,7 @@ class GlobalAvgPool2d(Module):
         """Average x, shape (N, C, H, W), over H and W."""
         x = checks.layer_input(x, ("N", "C", "H", "W"))
         self._saved = x
-        return x.mean(axis=(2, 3), out=self._buffers.take("y", x.shape[:2], x.dtype))
+        return x.mean(axis=(2, 3), out=self._buffers.take("y", x.shape[:2], x.dtype, x))
 
     def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
         """Gradient by x: dy, spread evenly."""

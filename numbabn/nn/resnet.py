@@ -50,7 +50,7 @@ class Subsample(Module):
         """Subsample x, shape (N, in_channels, H, W); the result is (N, out_channels, ceil(H / s), ceil(W / s))."""
         x = checks.layer_input(x, ("N", self.in_channels, "H", "W"))
         pixels = x[:, :, :: self.stride, :: self.stride].transpose(0, 2, 3, 1)
-        y = self._buffers.take("y", (*pixels.shape[:3], self.out_channels), x.dtype)
+        y = self._buffers.take("y", (*pixels.shape[:3], self.out_channels), x.dtype, x)
         y[..., : self.in_channels] = pixels
         y[..., self.in_channels :] = 0
         y = y.transpose(0, 3, 1, 2)

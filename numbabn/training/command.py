@@ -16,7 +16,6 @@ from .recipe import Options
 from .sources import FROM_FILES
 
 RUNS = Path("runs")
-WITH, WITHOUT = "with batch norm", "without"
 
 
 def train(arguments) -> bool:
@@ -39,26 +38,26 @@ def train(arguments) -> bool:
     _check_data_dir(options)
     _check_backend(options)
     need("matplotlib.figure", "train")  # better missed now than after the training
-    print("Loading kernels (the first run on a machine compiles them) ...", flush=True)
-    outcomes = {}
+    histories = {}
     for name, (place, run) in _runs(folder, options).items():
         try:
-            outcomes[name] = _train_one(name, place, run, arguments)
+            history = _train_one(name, place, run, arguments)
         except DivergenceError as error:
             if not options.compare:
                 raise
-            outcomes[name] = error
+            history = error.history
             print(f"diverged       {error}", flush=True)
-        if compare.history(outcomes[name]).interrupted:
+        histories[name] = history
+        if history.interrupted:
             print(f"Interrupted and saved. To go on: numbabn train --resume --out {shlex.quote(str(folder))}")
             return True
     if options.compare:
-        print(f"\n{compare.table(*outcomes.values())}\n\n{compare.verdict(*outcomes.values())}\n")
-    figure = folder / "curves.png"
-    histories = {name: compare.history(outcome) for name, outcome in outcomes.items()}
+        print(f"\n{compare.table(*histories.values())}\n\n{compare.verdict(*histories.values())}\n")
     if not any(history.records for history in histories.values()):
         return False
-    save_curves(figure, histories, title=f"{options.dataset}, seed {options.seed}")
+    figure = folder / "curves.png"
+    shown = {f"{name} (diverged)" if history.diverged else name: history for name, history in histories.items()}
+    save_curves(figure, shown, title=f"{options.dataset}, {options.model}, seed {options.seed}")
     print(f"curves         {figure}")
     return False
 
@@ -74,6 +73,8 @@ def _folder(out, resume, dataset):
         return next(folder for number in itertools.count(1) if not (folder := _nth(dataset, number)).exists())
     if _holds_run(out):
         raise UsageError(f"--out: {out} holds a run already; add --resume, or name another folder")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out: {out} is a file; expected a folder")
     return out
 
 
@@ -143,13 +144,17 @@ def _runs(folder, options):
         return {"": (folder, options)}
     return {
         name: (_subfolder(folder, batch_norm), replace(options, batch_norm=batch_norm))
-        for name, batch_norm in ((WITH, True), (WITHOUT, False))
+        for name, batch_norm in ((compare.WITH, True), (compare.WITHOUT, False))
     }
 
 
 def _train_one(name, folder, options, arguments):
     """One run, and what is printed of it."""
     data, model = recipe.prepare(options)
+    if arguments.augment and data.augment is None:
+        raise UsageError(f"--augment: images of {options.dataset} are not changed at random; leave it out")
+    if name != compare.WITHOUT:
+        print("Loading kernels (the first run on a machine compiles them, for a minute or two) ...", flush=True)
     if name:
         print(f"\n{name}")
     print(f"model          {options.model}, {model.count_parameters():,} parameters", flush=True)
@@ -164,6 +169,8 @@ def _train_one(name, folder, options, arguments):
 
 def _report(history, folder):
     final, best = history.final, history.best
+    if not history.warmup_seconds:
+        print("complete       before; more --epochs would go on")
     print(f"test accuracy  {final.test_accuracy:.2%} (best {best.test_accuracy:.2%}, after epoch {best.epoch})")
     print(
         f"time           {final.seconds:.1f} s for {final.epoch} epoch{'s' if final.epoch > 1 else ''},"

@@ -1,28 +1,18 @@
-"""The same network trained with and without batch norm, in numbers and in words.
+"""The same network trained with and without batch norm, in numbers and in words."""
 
-A run may have diverged: then it is given as the error that says so.
-"""
+from .history import History
 
-from .history import DivergenceError, History
+WITH, WITHOUT = "with batch norm", "without"
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 """Test accuracies whose first epoch and time are reported: the highest three that either run reached."""
 
 
-Outcome = History | DivergenceError
-
-
-def history(outcome: Outcome) -> History:
-    """The epochs of a run, however it ended."""
-    return outcome.history if isinstance(outcome, DivergenceError) else outcome
-
-
-def table(first: Outcome, second: Outcome) -> str:
-    """Accuracies at the end and at best, and when each level was reached, with and without batch norm."""
-    with_norm, without = history(first), history(second)
+def table(with_norm: History, without: History) -> str:
+    """Accuracies at the end and at best, and when each level was reached, in three columns."""
     rows = [
-        ("", "with batch norm", "without"),
-        ("test accuracy at the end", _end(first), _end(second)),
+        ("", WITH, WITHOUT),
+        ("test accuracy at the end", _end(with_norm), _end(without)),
         ("best test accuracy", _percent(with_norm.best), _percent(without.best)),
     ]
     rows += [
@@ -32,14 +22,13 @@ def table(first: Outcome, second: Outcome) -> str:
     return "\n".join(f"{name:<26}{first:<22}{second}" for name, first, second in rows)
 
 
-def verdict(with_norm: Outcome, without: Outcome) -> str:
+def verdict(with_norm: History, without: History) -> str:
     """One sentence on whether batch norm was better and sooner in this run, taken from the numbers alone."""
-    diverged = [isinstance(outcome, DivergenceError) for outcome in (with_norm, without)]
-    if all(diverged):
+    if with_norm.diverged and without.diverged:
         return "In this run both networks diverged."
-    if diverged[0]:
+    if with_norm.diverged:
         return f"In this run the network with batch norm diverged; without it, {_end(without)} at the end."
-    if diverged[1]:
+    if without.diverged:
         return f"In this run the network without batch norm diverged; with it, {_end(with_norm)} at the end."
     a, b = with_norm.final.test_accuracy, without.final.test_accuracy
     better = "better" if a > b else "as good" if a == b else "worse"
@@ -81,8 +70,8 @@ def _when(record):
     return f"{record.epoch} epoch{'s' if record.epoch > 1 else ''}, {record.seconds:.2f} s"
 
 
-def _end(outcome):
-    return "diverged" if isinstance(outcome, DivergenceError) else _percent(outcome.final)
+def _end(history):
+    return "diverged" if history.diverged else _percent(history.final)
 
 
 def _percent(record):

@@ -51,6 +51,8 @@ class Description:
     """Those that a resumed run must share, and ``epochs``."""
     notes: dict
     """What the caller wanted to be told."""
+    diverged: str = ""
+    """Where a loss that is not finite ended the run, if one did."""
 
     @classmethod
     def of(cls, model, data, settings: dict, notes: dict | None = None, from_epoch: int = 0) -> "Description":

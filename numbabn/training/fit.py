@@ -82,7 +82,8 @@ def fit(
     CheckpointError
         If ``last.npz`` is damaged, or of another model, data set or setting. It is a ValueError.
     DivergenceError
-        If a loss is not finite. Checkpoints stay as they were before that epoch. It is a FloatingPointError.
+        If a loss is not finite; ``config.json`` tells so, and checkpoints stay as they were before that epoch. It is
+        a FloatingPointError.
     ImportError
         If ``progress`` is True and tqdm is not installed.
 

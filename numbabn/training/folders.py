@@ -15,6 +15,8 @@ class Source:
     what: str
     home: str
     subfolders: tuple[str, ...]
+    pickled: tuple[str, ...] = ()
+    """Names that give away the version for Python."""
 
     def find(self, folder, *files: tuple[str, ...]) -> list[Path]:
         """The place of each file, which may have more than one spelling: all in one sub-folder, or in ``folder``.
@@ -39,7 +41,9 @@ class Source:
         if None in found:
             missing = files[found.index(None)][0]
             looked = " nor in ".join(str(place) for place in places)
-            raise FileNotFoundError(f"{missing} is not in {looked}; {self._hint()}")
+            pickled = any((place / name).exists() for place in places for name in self.pickled)
+            why = " (what is there is the version for Python, pickles, which are not read)" if pickled else ""
+            raise FileNotFoundError(f"{missing} is not in {looked}{why}; {self._hint()}")
         return found
 
     def error(self, path, problem: str) -> DataError:

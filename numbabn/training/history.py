@@ -8,7 +8,7 @@ from dataclasses import asdict, astuple, dataclass, field, fields
 
 from ..files import replacing
 
-LARGEST = sys.float_info.max
+LARGEST, SMALLEST = sys.float_info.max, sys.float_info.min
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class History:
     records: list[Record] = field(default_factory=list)
     interrupted: bool = False
     """Whether Ctrl-C ended the run early."""
+    diverged: bool = False
+    """Whether a loss that is not finite ended it."""
     warmup_seconds: float = 0.0
     """Time spent before the clock started: loading or compiling kernels."""
 
@@ -62,8 +64,8 @@ class History:
 
     @property
     def images_per_second(self) -> float:
-        """Training speed over all epochs, which have the same number of images: the harmonic mean of theirs."""
-        return len(self.records) / sum(1 / record.images_per_second for record in self.records)
+        """Training speed over all epochs, which have as many images each: the harmonic mean of theirs, 0 if none."""
+        return len(self.records) / max(sum(1 / record.images_per_second for record in self.records), SMALLEST)
 
     def first_at(self, accuracy: float) -> Record | None:
         """The first epoch whose test accuracy reached a level, None if none did."""
@@ -109,6 +111,7 @@ class DivergenceError(FloatingPointError):
     def __init__(self, message: str, history: History):
         super().__init__(message)
         self.history = history
+        history.diverged = True
 
 
 NAMES = tuple(entry.name for entry in fields(Record))

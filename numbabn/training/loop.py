@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -102,7 +102,7 @@ class Run:
         place = self.place
         logits = self.model.forward(images, training=True)
         loss = self.criterion.forward(logits, labels)
-        self.finite(loss, f"batch {place.batch + 1}")
+        self.check_finite(loss, f"batch {place.batch + 1}")
         correct = count_correct(logits, labels)
         self.model.backward(self.criterion.backward(), need_dx=False)
         self.optimizer.lr = self.rate(place.batch, count)
@@ -123,7 +123,7 @@ class Run:
             label_smoothing=config["label_smoothing"],
             transform=self.data.transform,
         )
-        self.finite(test.loss, "the test images")
+        self.check_finite(test.loss, "the test images")
         before = place.history.final.seconds if place.history.final else 0.0
         return Record(
             epoch=place.epoch + 1,
@@ -149,20 +149,29 @@ class Run:
 
     def save_all(self):
         """What the run is, what it measured, and last where it stands: a folder with that has the others."""
+        self.describe(self.description)
+        self.save(LAST)
+
+    def describe(self, description):
+        """Write what the run is, and what it measured."""
         if self.folder is not None:
-            self.description.write(self.folder / CONFIG)
+            description.write(self.folder / CONFIG)
             self.place.history.write_csv(self.folder / "history.csv")
             self.place.history.write_json(self.folder / HISTORY)
-            self.save(LAST)
 
     def save(self, name):
         if self.folder is not None:
             checkpoint.save(self.folder / name, self.model, self.optimizer, self.place)
 
-    def finite(self, loss, where):
-        if not math.isfinite(loss):
-            message = f"the loss is {loss} in epoch {self.place.epoch + 1}, {where}; a lower learning rate may help"
-            raise DivergenceError(message, self.place.history)
+    def check_finite(self, loss, where):
+        """End the run at a loss that is not finite; its folder tells so."""
+        if math.isfinite(loss):
+            return
+        where = f"the loss is {loss} in epoch {self.place.epoch + 1}, {where}"
+        self.describe(replace(self.description, diverged=where) if self.folder else None)
+        first = self.place.epoch == self.place.batch == 0
+        advice = "are all images finite?" if first else "a lower learning rate may help"
+        raise DivergenceError(f"{where}; {advice}", self.place.history)
 
 
 class NoBar:

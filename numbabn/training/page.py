@@ -102,7 +102,10 @@ def _result(run, name, final, best):
     """A run's cells."""
     description, asked = run.description, run.description.settings["epochs"]
     done = len(run.history.records)
-    cells = [name, str(done) if done >= asked else f"{done} of {asked}", f"{description.parameters:,}"]
+    epochs = str(done) if done >= asked else f"{done} of {asked}"
+    if description.diverged:
+        epochs = f'{epochs}, <abbr title="{text(description.diverged)}">diverged</abbr>'
+    cells = [name, epochs, f"{description.parameters:,}"]
     if final is None:
         cells += [NOTHING] * 5
     else:
@@ -197,14 +200,15 @@ def _name(number, run):
 def _table(head, rows, kind=""):
     """A table of cells that are HTML already; the first of a row is its head."""
     opening = f'<table class="{kind}">' if kind else "<table>"
-    lines = [f'<div class="wide">\n{opening}\n<thead>', _row([f'<th scope="col">{cell}' for cell in head])]
+    lines = [f'<div class="wide">\n{opening}\n<thead>', _row(f'<th scope="col">{cell}</th>' for cell in head)]
     lines.append("</thead>\n<tbody>")
-    lines += [_row([f'<th scope="row">{first}', *(f"<td>{cell}" for cell in cells)]) for first, *cells in rows]
+    for first, *cells in rows:
+        lines.append(_row([f'<th scope="row">{first}</th>', *(f"<td>{cell}</td>" for cell in cells)]))
     return "\n".join([*lines, "</tbody>\n</table>\n</div>"])
 
 
 def _row(cells):
-    return "<tr>" + "".join(f"{cell}</{cell[1:3]}>" for cell in cells) + "</tr>"
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _duration(seconds):

@@ -37,9 +37,6 @@ PLACEMENTS = ("before", "after")
 PROFILED_STEPS = 5
 """Enough for a median."""
 
-EARLIER = {"dataset": "digits", "augment": True, "model": "small-cnn", "placement": "before", "dropout": 0.0}
-"""What a run was that does not tell. Options at these values are not saved, so that older checkpoints compare."""
-
 
 @dataclass(frozen=True)
 class Options:
@@ -124,7 +121,7 @@ def train(
             out=folder,
             resume=resume and (Path(folder) / LAST).exists(),
             progress=progress,
-            settings={name: value for name, value in asdict(options).items() if EARLIER.get(name, ...) != value},
+            settings=asdict(options),
             notes={"command": command_line(options), "options": asdict(options)},
         )
 
@@ -172,7 +169,7 @@ def saved_options(folder) -> Options:
     """The options of the run that a folder holds; ``CheckpointError`` if its checkpoint tells none that are valid."""
     last = Path(folder) / LAST
     config = load_place(last).config
-    given = {name: config.get(name, EARLIER.get(name)) for name in NAMES}
+    given = {name: config.get(name) for name in NAMES}
     kinds = {name: (str, type(None)) if value is None else (type(value),) for name, value in asdict(Options()).items()}
     known = {"dataset": DATASETS, "model": NETWORKS, "placement": PLACEMENTS}
     if (
