@@ -2,6 +2,7 @@
 
 import functools
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,19 @@ from training_helpers import assert_same_state, without_times
 
 from numbabn import nn
 from numbabn.cli import main
-from numbabn.training import Dataset, checkpoint, fit, load_checkpoint, networks, recipe, sources, synthetic
+from numbabn.training import (
+    Dataset,
+    checkpoint,
+    evaluate,
+    fit,
+    load_checkpoint,
+    load_run,
+    networks,
+    recipe,
+    sources,
+    synthetic,
+)
+from numbabn.training.checkpoint import load_place
 
 TRAIN = ["train", "--no-progress", "--epochs", "2", "--batch-size", "10"]
 SYNTHETIC = [*TRAIN, "--dataset", "synthetic"]
@@ -180,3 +193,23 @@ def test_an_interrupted_run_has_no_profile(capsys, monkeypatch):
     assert main([*SYNTHETIC, "--profile", "--out", "run"]) == 130
     assert "forward ms" not in capsys.readouterr().out
     assert checkpoint.load_place("run/last.npz").batch == 3
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_a_run_is_loaded_as_it_was_trained(which):
+    assert main([*SYNTHETIC, "--model", "mlp", "--placement", "after", "--dropout", "0.25"]) == 0
+    model, data = load_run("runs/synthetic", checkpoint=which)
+    place = load_place(f"runs/synthetic/{which}.npz")
+    record = place.history.best if which == "best" else place.history.final
+    found = evaluate(model, data.test_images, data.test_labels, transform=data.transform)
+    assert found.accuracy == record.test_accuracy
+    with pytest.raises(ValueError, match="checkpoint is 'first'; expected 'best' or 'last'"):
+        load_run("runs/synthetic", checkpoint="first")
+
+
+def test_options_that_would_do_nothing_are_refused(capsys):
+    assert main([*SYNTHETIC, "--augment"]) == 2
+    assert "--augment: images of synthetic are not changed at random; leave it out" in capsys.readouterr().err
+    Path("taken").write_text("")
+    assert main([*SYNTHETIC, "--out", "taken"]) == 2
+    assert "--out: taken is a file; expected a folder" in capsys.readouterr().err

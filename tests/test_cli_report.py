@@ -236,3 +236,19 @@ def test_any_finite_loss_can_be_drawn(losses):
     rows = [{**row, "test_loss": loss} for row, loss in zip(history(0.5, 0.6).rows(), losses, strict=True)]
     picture = ElementTree.fromstring(curves_svg("loss", {"run": history().from_rows(rows)}, "light"))
     assert picture.tag.endswith("svg")
+
+
+def test_runs_that_diverged_are_told(capsys):
+    assert main([*TRAIN, "--model", "resnet8", "--lr", "1", "--compare"]) == 0
+    assert main([*TRAIN, "--lr", "1e9", "--out", "runs/far too high"]) == 1
+    capsys.readouterr()
+    assert main(["report", "runs"]) == 0
+    with open("report.html", encoding="utf-8") as file:
+        content = file.read()
+    results = Page(content).tables()[0]
+    assert [(name, epochs) for name, epochs, *_ in results[1:]] == [
+        ("digits/with-batch-norm", "2"),
+        ("digits/without-batch-norm", "0 of 2, diverged"),
+        ("far too high", "0 of 2, diverged"),
+    ]
+    assert 'title="the loss is nan in epoch 1, batch ' in content

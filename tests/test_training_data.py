@@ -9,7 +9,8 @@ import pytest
 from data_files import write_cifar10, write_cifar100, write_idx
 from training_helpers import small_data, small_model
 
-from numbabn.training import Dataset, batches, digits, evaluate, load_dataset, sources, synthetic
+from numbabn import nn
+from numbabn.training import Dataset, batches, digits, evaluate, load_dataset, predict, sources, synthetic
 
 
 def test_digits_are_the_images_of_scikit_learn():
@@ -148,3 +149,25 @@ def test_chance_is_each_batch_s_own():
     assert [drawn(*place) for place in places] == [drawn(*place) for place in places]
     orders = [tuple(np.random.default_rng([seed, epoch]).integers(0, 1 << 30, 4)) for seed, epoch, _ in places[::3]]
     assert len({*(drawn(*place) for place in places), *orders}) == 27 + 9
+
+
+def test_predictions_are_those_of_all_images_and_kept():
+    data, model = digits(), nn.SmallCNN()
+    images = np.ascontiguousarray(data.test_images[:50])
+    expected = model.forward(images, training=False).copy()
+    found = predict(model, images / 2, batch_size=7, transform=lambda batch: 2 * batch)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert found.shape == (50, 10)
+    for function in (lambda x: predict(model, x), lambda x: evaluate(model, x, np.arange(0))):
+        with pytest.raises(ValueError, match="images is empty; expected at least one image"):
+            function(images[:0])
+    with pytest.raises(ValueError, match=r"labels has shape \(49,\); expected \(50,\), one for each image"):
+        evaluate(model, images, data.test_labels[:49])
+    with pytest.raises(ValueError, match="batch_size is 0; expected at least 1"):
+        predict(model, images, batch_size=0)
+
+
+def test_a_data_set_is_told_in_a_line():
+    images = np.zeros((3, 1, 4, 4), np.float32)
+    data = Dataset(images, [0, 1, 2], images, [0, 1, 2], name="mine")
+    assert repr(data) == "Dataset('mine', 3 + 3 images (1, 4, 4) float32, 3 classes)"

@@ -298,7 +298,7 @@ def test_a_place_that_cannot_be_is_refused(tmp_path, spoil):
     place = load_checkpoint(tmp_path / "last.npz", model, optimizer)
     for name, value in spoil.items():
         setattr(place, name, value)
-    checkpoint.save(tmp_path / "last.npz", model, optimizer, place)
+    checkpoint.save_checkpoint(tmp_path / "last.npz", model, optimizer, place)
     with pytest.raises(CheckpointError, match="cannot be"):
         run(out=tmp_path, resume=True)
 

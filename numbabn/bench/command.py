@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
-from .. import __version__
+from .. import __version__, machine
 from ..backends import load
 from ..errors import UsageError
 from ..extras import need
 from ..files import replacing
-from . import cuda, figure, machine, shapes, table, training
+from . import cuda, figure, shapes, table, training
 from .measure import FUSED, WHATS, Effort, cells, measure
 from .systems import Setting, start, usable_cpus
 

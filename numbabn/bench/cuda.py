@@ -238,7 +238,7 @@ def describe(arrays) -> dict:
     }
 
 
-def measure(cell: Cell, arrays, systems: dict, dtype: str, effort: Effort, advance=int) -> dict:
+def measure(cell: Cell, arrays, systems: dict, dtype: str, effort: Effort, advance=lambda: None) -> dict:
     """Measure one cell: as ``measure.measure``, whose results have the same form.
 
     Parameters

@@ -77,7 +77,7 @@ def moved(what: str, fused: str) -> tuple[int, int]:
     return (2, 1) if residual else (1, 1)
 
 
-def measure(cell: Cell, processes: dict, dtype: str, reuse: bool, effort: Effort, advance=int) -> dict:
+def measure(cell: Cell, processes: dict, dtype: str, reuse: bool, effort: Effort, advance=lambda: None) -> dict:
     """Measure one cell.
 
     Parameters

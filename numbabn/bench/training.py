@@ -26,8 +26,8 @@ def compile_ahead(process, steps) -> None:
     process.stop()
 
 
-def measure(network: str, shape, processes: dict, effort: Effort, advance=int) -> dict:
-    """Measure one step.
+def measure(network: str, shape, processes: dict, effort: Effort, advance=lambda: None) -> dict:
+    """Measure one step; ``advance`` is called after each system's turn, for the progress bar.
 
     Returns
     -------

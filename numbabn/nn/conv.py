@@ -22,6 +22,7 @@ class Conv2d(Fusing):
     rng : numpy.random.Generator, int or None
         For the weight's initial values, see :func:`he_normal`; the bias starts at zero.
     dtype : {float32, float64}
+        Of parameters, input and result.
 
     Attributes
     ----------
@@ -61,9 +62,11 @@ class Conv2d(Fusing):
         self.bias = Parameter(np.zeros(filters, dtype), "bias") if bias else None
 
     def forward(self, x: np.ndarray, *, training: bool, activation=None, residual=None) -> np.ndarray:
-        """Convolve x, shape (N, in_channels, H, W); the result is (N, out_channels, H', W').
+        """Convolve x, shape (N, in_channels, H, W).
 
-        While it is in cache, ``residual``, of its shape, is added and ``activation`` (None or "relu") applied.
+        The result is (N, out_channels, H', W'), ``H' = (H + 2 * padding - kernel_size) // stride + 1`` and so W'.
+        ``residual``, shaped like it, is added and ``activation`` (None or "relu") applied to each part of the result
+        while that is in cache.
         """
         weight = self.weight.value
         x = checks.layer_input(x, ("N", weight.shape[1], "H", "W"), weight.dtype)

@@ -21,6 +21,7 @@ class Linear(Fusing):
     rng : numpy.random.Generator, int or None
         For the weight's initial values, see :func:`he_normal`; the bias starts at zero.
     dtype : {float32, float64}
+        Of parameters, input and result.
 
     Attributes
     ----------
@@ -50,7 +51,8 @@ class Linear(Fusing):
     def forward(self, x: np.ndarray, *, training: bool, activation=None, residual=None) -> np.ndarray:
         """Map x, shape (N, in_features), to (N, out_features).
 
-        While it is in cache, ``residual``, of its shape, is added and ``activation`` (None or "relu") applied.
+        ``residual``, shaped like the result, is added and ``activation`` (None or "relu") applied to each part of the
+        result while that is in cache.
         """
         weight = self.weight.value
         x = checks.layer_input(x, ("N", weight.shape[1]), weight.dtype)

@@ -4,18 +4,17 @@
 """
 
 from .augment import Augment
-from .checkpoint import CheckpointError, Place
-from .checkpoint import load as load_checkpoint
-from .checkpoint import save as save_checkpoint
+from .checkpoint import CheckpointError, Place, load_checkpoint, save_checkpoint
 from .cifar import cifar10, cifar100
 from .data import Dataset, digits
-from .evaluate import Evaluation, evaluate
+from .evaluate import Evaluation, evaluate, predict
 from .figures import save_curves
 from .fit import fit
 from .folders import DataError
 from .history import DivergenceError, History, Record
 from .idx import fashion_mnist, mnist
 from .normalize import Normalize
+from .recipe import load_run
 from .sources import load_dataset
 from .synthetic import synthetic
 
@@ -38,7 +37,9 @@ __all__ = [
     "fit",
     "load_checkpoint",
     "load_dataset",
+    "load_run",
     "mnist",
+    "predict",
     "save_checkpoint",
     "save_curves",
     "synthetic",

@@ -29,9 +29,9 @@ class CheckpointError(ValueError):
 class Place:
     """Where a run stands: everything but the arrays."""
 
-    config: dict
+    config: dict = field(repr=False)
     """What the run was started with; resuming with anything else is refused."""
-    history: History = field(default_factory=History)
+    history: History = field(default_factory=History, repr=False)
     epoch: int = 0
     """Complete epochs; the others count within the epoch under way."""
     batch: int = 0
@@ -42,7 +42,7 @@ class Place:
     seconds: float = 0.0
 
 
-def save(path, model, optimizer, place: Place) -> None:
+def save_checkpoint(path, model, optimizer=None, place: Place | None = None) -> None:
     """Write a checkpoint; an older file is replaced in one step, and stays as it is if anything fails.
 
     Parameters
@@ -50,15 +50,28 @@ def save(path, model, optimizer, place: Place) -> None:
     path : str or os.PathLike
         File to write, usually ``*.npz``; ``numpy.load`` opens it too.
     model, optimizer
-        Objects with ``state_dict()``.
-    place : Place
-        Where the run stands.
+        Objects with ``state_dict()``; without an optimiser, a run cannot be resumed from the file.
+    place : Place, optional
+        Where the run stands; by default at no run's start.
 
     Raises
     ------
     OSError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from numbabn import nn
+    >>> model, other = nn.MLP(4, 2, seed=0), nn.MLP(4, 2, seed=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_checkpoint(Path(folder, "model.npz"), model)
+    ...     place = load_checkpoint(Path(folder, "model.npz"), other)
+    >>> np.array_equal(other.state_dict()["linear1.weight"], model.state_dict()["linear1.weight"])
+    True
     """
+    place = Place({}) if place is None else place
     document = {"format": FORMAT, "version": VERSION, **vars(place), "history": place.history.rows()}
     arrays = {"metadata": np.array(json.dumps(document, allow_nan=False)), **_state(model, optimizer)}
     with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -67,13 +80,13 @@ def save(path, model, optimizer, place: Place) -> None:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def load(path, model, optimizer=None) -> Place:
+def load_checkpoint(path, model, optimizer=None) -> Place:
     """Read a checkpoint into a model and, if given, its optimiser.
 
     Parameters
     ----------
     path : str or os.PathLike
-        File that :func:`save` wrote.
+        File that :func:`save_checkpoint` wrote.
     model, optimizer
         Objects with ``state_dict()`` and ``load_state_dict()``, made as they were for the saved run.
 
@@ -105,7 +118,7 @@ def load(path, model, optimizer=None) -> Place:
 
 
 def load_place(path) -> Place:
-    """Read where a run stood, and its configuration, without its arrays. Raises as :func:`load` does."""
+    """Read where a run stood, and its configuration, without its arrays. Raises as :func:`load_checkpoint` does."""
     with _opened(path) as archive:
         return _place(path, archive)
 

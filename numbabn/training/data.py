@@ -55,7 +55,9 @@ class Dataset:
 
     def __post_init__(self):
         for part in ("train", "test"):
-            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            images, labels = (np.asarray(getattr(self, f"{part}_{what}")) for what in ("images", "labels"))
+            object.__setattr__(self, f"{part}_images", images)
+            object.__setattr__(self, f"{part}_labels", labels)
             if len(images) == 0:
                 raise ValueError(f"{part}_images is empty; expected at least one image")
             if labels.shape != (len(images),):
@@ -71,6 +73,11 @@ class Dataset:
             object.__setattr__(self, "classes", int(labels.max()) + 1)
         if labels.min() < 0 or labels.max() >= self.classes:
             raise ValueError(f"labels go from {labels.min()} to {labels.max()}; expected 0 to {self.classes - 1}")
+
+    def __repr__(self) -> str:
+        train, test = self.train_images, self.test_images
+        images = f"{len(train)} + {len(test)} images {train.shape[1:]} {train.dtype}"
+        return f"Dataset({self.name!r}, {images}, {self.classes} classes)"
 
     def train_batch(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Some of the training images, augmented and transformed, and their labels."""

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from .. import __version__
-from ..bench import machine
+from .. import __version__, machine
 from ..files import replacing
 
 CONFIG = "config.json"

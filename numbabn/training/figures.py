@@ -52,11 +52,15 @@ def save_curves(path, histories: dict[str, History], title: str = "") -> None:
 
     Raises
     ------
+    TypeError
+        If ``histories`` is no dict.
     ImportError
         If matplotlib is not installed.
     OSError
         If the file cannot be written.
     """
+    if not isinstance(histories, dict):
+        raise TypeError(f"histories is {type(histories).__name__}; expected a dict of History by name")
     figure = new_figure("train", figsize=(10, 4.2))
     for axes, quantity in zip(figure.subplots(1, 2), QUANTITIES, strict=True):
         _draw(axes, quantity, histories)

@@ -73,8 +73,8 @@ def fit(
 
     Raises
     ------
-    ValueError
-        If an argument is out of range, or the optimiser is another model's.
+    ValueError, TypeError
+        If an argument is out of range or of another kind, or the optimiser is another model's.
     FileExistsError
         If ``out`` holds a run and ``resume`` is False.
     FileNotFoundError
@@ -100,6 +100,10 @@ def fit(
     >>> history.final.test_accuracy
     1.0
     """
+    if not isinstance(data, Dataset):
+        raise TypeError(f"data is {type(data).__name__}; expected a training.Dataset")
+    if not (schedule is None or callable(schedule)):
+        raise TypeError(f"schedule is {schedule!r}; expected a function of the step, such as nn.cosine_schedule gives")
     epochs, batch_size, seed = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1), whole("seed", seed, 0)
     criterion = CrossEntropy(label_smoothing)
     config = {
@@ -149,7 +153,7 @@ def _start(config, model, optimizer, out, resume):
     done = epoch_batches(place)[: place.batch]
     if len(done) != place.batch or sum(map(len, done)) != place.images or place.correct > place.images:
         raise CheckpointError(f"{last} is damaged: {place.images} images in {place.batch} batches cannot be")
-    place = checkpoint.load(last, model, optimizer)
+    place = checkpoint.load_checkpoint(last, model, optimizer)
     place.config = config
     return place
 

@@ -161,7 +161,7 @@ class Run:
 
     def save(self, name):
         if self.folder is not None:
-            checkpoint.save(self.folder / name, self.model, self.optimizer, self.place)
+            checkpoint.save_checkpoint(self.folder / name, self.model, self.optimizer, self.place)
 
     def check_finite(self, loss, where):
         """End the run at a loss that is not finite; its folder tells so."""

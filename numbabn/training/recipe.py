@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from .. import nn, use_backend
+from ..nn.checks import choice
 from . import batches
-from .checkpoint import CheckpointError, load_place
+from .checkpoint import CheckpointError, load_checkpoint, load_place
 from .data import Dataset
 from .fit import fit
 from .history import History
-from .loop import LAST
+from .loop import BEST, LAST
 from .networks import NAMES as NETWORKS
 from .networks import build
 from .sources import NAMES as DATASETS
@@ -124,6 +125,45 @@ def train(
             settings=asdict(options),
             notes={"command": command_line(options), "options": asdict(options)},
         )
+
+
+def load_run(folder, *, checkpoint: str = "best") -> tuple[nn.Module, Dataset]:
+    """The network that ``numbabn train`` has trained, and its images.
+
+    Parameters
+    ----------
+    folder : str or os.PathLike
+        Of the run.
+    checkpoint : {"best", "last"}
+        Whether with the weights of the epoch of highest test accuracy or those of the last one.
+
+    Returns
+    -------
+    model : numbabn.nn.Module
+    data : Dataset
+        Its ``transform`` makes of images what the model takes.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder's checkpoint is damaged or not one of ``numbabn train``. It is a ValueError.
+    DataError, OSError
+        If there is no run, or the files of its data set are no longer where they were.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> options = Options(epochs=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     history = train(options, *prepare(options), folder, progress=False)
+    ...     model, data = load_run(folder)
+    >>> data
+    Dataset('digits', 1438 + 359 images (1, 8, 8) float32, 10 classes)
+    """
+    folder, name = Path(folder), {"best": BEST, "last": LAST}[choice("checkpoint", checkpoint, ("best", "last"))]
+    data, model = prepare(saved_options(folder))
+    load_checkpoint(folder / name, model)
+    return model, data
 
 
 def profile(options: Options, data: Dataset, model: nn.Module) -> nn.Profile:
