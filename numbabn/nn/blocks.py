@@ -58,7 +58,7 @@ class Blocks:
 
     @property
     def _takes_bias(self):
-        """Batch normalization right behind a layer would subtract its bias again."""
+        """Batch normalization right after a layer would subtract its bias again."""
         return self.norm is None or not self.end_in_activation
 
 

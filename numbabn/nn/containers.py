@@ -109,7 +109,7 @@ def _below(module):
 
 
 def _fuse(layers):
-    """Pairs of a layer and its options for ``forward``, of which a ReLU behind it may be one."""
+    """Pairs of a layer and its options for ``forward``, of which a ReLU after it may be one."""
     steps = []
     for layer in layers:
         if isinstance(layer, ReLU) and steps and _fuses(steps[-1][0]) and not steps[-1][1]:

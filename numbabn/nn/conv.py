@@ -18,7 +18,7 @@ class Conv2d(Fusing):
     kernel_size, stride, padding : int or pair of int
         A pair is (vertical, horizontal). Padding is with zeros, on both sides.
     bias : bool
-        Whether to add a learned value per filter. Batch normalization right behind makes it useless.
+        Whether to add a learned value per filter. Batch normalization right after it makes it useless.
     rng : numpy.random.Generator, int or None
         For the weight's initial values, see :func:`he_normal`; the bias starts at zero.
     dtype : {float32, float64}

@@ -81,7 +81,7 @@ class Linear(Fusing):
 class ReLU(Module):
     """``max(x, 0)``; NaN stays NaN.
 
-    Right behind a BatchNorm, Conv2d or Linear in a Sequential it costs next to nothing: the two are fused.
+    Right after a BatchNorm, Conv2d or Linear in a Sequential it costs next to nothing: the two are fused.
 
     Examples
     --------

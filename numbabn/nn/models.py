@@ -26,7 +26,7 @@ class SmallCNN(ImageNetwork):
     placement : {"before", "after"}
         Whether that comes before or after the activation. Right before it, the convolutions need and have no bias.
     dropout : float, at least 0 and less than 1
-        Probability with which values are dropped at the end of each block, behind activation and normalization.
+        Probability with which values are dropped at the end of each block, after activation and normalization.
     seed : int
         For the initial weights and for dropout. The weights are the same with and without either.
     dtype : {float32, float64}
@@ -87,7 +87,7 @@ class MLP(Network):
     placement : {"before", "after"}
         Whether that comes before or after the activation. Right before it, the hidden layers need and have no bias.
     dropout : float, at least 0 and less than 1
-        Probability with which values are dropped behind each hidden layer's activation and normalization.
+        Probability with which values are dropped after each hidden layer's activation and normalization.
     seed : int
         For the initial weights and for dropout. The weights are the same with and without either.
     dtype : {float32, float64}

@@ -88,7 +88,7 @@ class ResNet(ImageNetwork):
     placement : {"before", "after"}
         Whether that comes before or after the activation. Right before it, the convolutions need and have no bias.
     dropout : float, at least 0 and less than 1
-        Probability with which values are dropped in each block between its two convolutions, behind the activation and
+        Probability with which values are dropped in each block between its two convolutions, after the activation and
         normalization of the first. What the shortcut carries is not dropped.
     shortcut : bool
         Whether blocks have their shortcut. Without, this is the plain network, with the same parameters and names.

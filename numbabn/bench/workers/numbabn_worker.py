@@ -1,10 +1,10 @@
 """numbabn itself, and the copy limit: the one worker that needs this package."""
 
 import numpy as np
-from networks import CLASSES, LR
-from networks import MOMENTUM as SGD_MOMENTUM
 from problem import EPS, MOMENTUM, placed
 from serving import serve
+from steps import CLASSES, LR
+from steps import MOMENTUM as SGD_MOMENTUM
 
 
 class Numbabn:

@@ -18,8 +18,8 @@ import sys
 
 import numpy as np
 from checking import complaint
-from networks import Step, peak, peak_reset
 from problem import Problem, UnsupportedError, arrays
+from steps import Step, peak, peak_reset
 from timing import repeat
 
 stored_arrays = functools.lru_cache(maxsize=1)(arrays)

@@ -1,10 +1,10 @@
 """PyTorch: ``native_batch_norm`` and its gradient, which is what ``F.batch_norm`` and autograd come down to."""
 
 import numpy as np
-from networks import CLASSES, LR
-from networks import MOMENTUM as SGD_MOMENTUM
 from problem import EPS, MOMENTUM, placed
 from serving import serve
+from steps import CLASSES, LR
+from steps import MOMENTUM as SGD_MOMENTUM
 
 
 class Torch:
