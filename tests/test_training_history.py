@@ -116,7 +116,7 @@ def test_the_curves_show_the_numbers(tmp_path, monkeypatch):
         (history(0.9, 0.99), history(0.98, seconds=9.0), "sooner in time but not in epochs (98% after 2 epochs, 1.00"),
         (history(0.5, 0.99), history(0.5, 0.9), "better (99.00% at the end, 90.00% without) and sooner (only it"),
         (history(0.5, 0.62), history(0.5, 0.59), "and sooner (only it reached 60%, after 2 epochs"),
-        (history(0.02, 0.06), history(0.05), "and not measurably sooner (neither reached 10%)"),
+        (history(0.02, 0.06), history(0.05), "and not measurably sooner (neither reached 20%)"),
         (history(0.5), diverged(), "the network without batch norm diverged; with it, 50.00% at the end"),
         (diverged(0.5, 0.7), history(0.5, 0.6), "the network with batch norm diverged; without it, 60.00% at the end"),
         (diverged(0.5), diverged(), "both networks diverged"),

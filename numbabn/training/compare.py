@@ -4,8 +4,9 @@ from .history import History
 
 WITH, WITHOUT = "with batch norm", "without"
 
-LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-"""Test accuracies whose first epoch and time are reported: the highest three that either run reached."""
+LEVELS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+"""Test accuracies whose first epoch and time are reported: the highest three that either run reached. Less is what
+guessing among ten classes comes near."""
 
 
 def table(with_norm: History, without: History) -> str:

@@ -74,15 +74,22 @@ def text(value) -> str:
 
     Examples
     --------
-    >>> text("<b>'a' & b"), text(0.1), text(True), text([1, 2])
-    ('&lt;b&gt;&#x27;a&#x27; &amp; b', '0.1', 'yes', '[1, 2]')
+    >>> text("<b>'a' & b"), text(0.1), text(True), text([1, 2 / 3])
+    ('&lt;b&gt;&#x27;a&#x27; &amp; b', '0.1', 'yes', '[1, 0.666667]')
     """
     if value is None:
         return NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
-    written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    written = value if isinstance(value, str) else json.dumps(_rounded(value), ensure_ascii=False)
     return html.escape("".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in written))
+
+
+def _rounded(value):
+    """Floats with six digits, also in lists."""
+    if isinstance(value, list):
+        return [_rounded(entry) for entry in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _results(runs):
