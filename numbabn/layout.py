@@ -49,6 +49,25 @@ class View(NamedTuple):
         return array.reshape([self.shape[axis] for axis in self.order]).transpose(inverse)
 
 
+def ordered_like(x: np.ndarray, take) -> np.ndarray:
+    """An array of the shape of ``x``, and of its memory order where that has no gaps; else in C order.
+
+    ``take`` makes an array in C order of a shape.
+
+    Examples
+    --------
+    >>> nhwc = np.zeros((2, 5, 7, 3), np.float32)
+    >>> ordered_like(nhwc.transpose(0, 3, 1, 2), np.empty).transpose(0, 2, 3, 1).flags.c_contiguous
+    True
+    """
+    if x.flags.c_contiguous:
+        return take(x.shape)
+    if x.ndim == 4 and (pixels := x.transpose(0, 2, 3, 1)).flags.c_contiguous:  # as most images lie
+        return take(pixels.shape).transpose(0, 3, 1, 2)
+    found = view(x, 0)
+    return found.back(take(found.canonical))
+
+
 def view(x: np.ndarray, axis: int) -> View:
     """Find the canonical view of ``x`` with its channels on the non-negative ``axis``.
 

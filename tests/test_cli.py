@@ -172,6 +172,13 @@ def test_an_interrupted_run_is_resumed_bit_for_bit(capsys, monkeypatch, here):
     assert_same_end("whole", "my run")
 
 
+def test_resuming_a_complete_run_tells_so(capsys):
+    assert main([*TRAIN, "--out", "run"]) == 0
+    assert "complete" not in capsys.readouterr().out
+    assert main(["train", "--no-progress", "--resume", "--out", "run"]) == 0
+    assert "complete       before; more --epochs would go on" in capsys.readouterr().out
+
+
 def test_resume_takes_the_newest_run_by_default(here):
     assert main([*TRAIN]) == 0
     assert main([*TRAIN, "--seed", "1"]) == 0

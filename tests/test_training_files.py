@@ -237,3 +237,13 @@ def test_an_empty_folder_lists_where_was_looked(tmp_path):
     (tmp_path / "cifar-10-batches-bin").mkdir()
     with pytest.raises(FileNotFoundError, match=f"is not in {tmp_path}/cifar-10-batches-bin nor in {tmp_path};"):
         cifar10(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("load", "there"),
+    [(cifar10, "cifar-10-batches-py"), (cifar10, "data_batch_1"), (cifar100, "cifar-100-python"), (cifar100, "meta")],
+)
+def test_the_version_for_python_is_named(tmp_path, load, there):
+    (tmp_path / there).mkdir()
+    with pytest.raises(FileNotFoundError, match=r"\(what is there is the version for Python, pickles, which are not"):
+        load(tmp_path)

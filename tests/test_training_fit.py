@@ -234,6 +234,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, bad):
     assert all(np.isfinite(array).all() for array in other.state_dict().values())
     assert optimizer.lr == 0.05
     assert len(error.value.history.records) == 1
+    assert error.value.history.diverged
 
 
 def test_a_first_epoch_that_diverges_leaves_no_checkpoint(tmp_path):

@@ -3,10 +3,11 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
-from numbabn.training import DivergenceError, History, Record, compare, save_curves
+from numbabn.training import History, Record, compare, save_curves
 
 
 def history(*accuracies, seconds=0.5):
@@ -28,7 +29,7 @@ def history(*accuracies, seconds=0.5):
 
 
 def diverged(*accuracies):
-    return DivergenceError("the loss is nan", history(*accuracies)).history
+    return History(history(*accuracies).records, diverged=True)
 
 
 def test_best_is_the_highest_accuracy_then_the_lowest_loss():
@@ -41,6 +42,7 @@ def test_an_empty_history_has_no_best():
     assert History().best is None
     assert History().final is None
     assert History().first_at(0.0) is None
+    assert History().images_per_second == 0
 
 
 def test_first_at_is_the_first_epoch_that_reached_the_level():
@@ -104,6 +106,19 @@ def test_the_curves_show_the_numbers(tmp_path, monkeypatch):
     assert lines == {"run, test": [[1, 50], [2, 90]], "run, train": [[1, 50], [2, 90]]}
     lines = {line.get_label(): line.get_xydata().tolist() for line in loss.lines}
     assert lines == {"run, test": [[1, 1.1], [2, 0.55]], "run, train": [[1, 1.0], [2, 0.5]]}
+
+
+@pytest.mark.parametrize(("highest", "scale"), [(10.0, "linear"), (1300.0, "log")])
+def test_one_loss_does_not_flatten_the_others(tmp_path, monkeypatch, highest, scale):
+    from matplotlib.figure import Figure
+
+    figures = []
+    subplots = Figure.subplots
+    monkeypatch.setattr(Figure, "subplots", lambda self, *args: (figures.append(self), subplots(self, *args))[1])
+    first, second = history(0.5, 0.9).records
+    save_curves(tmp_path / "curves.png", {"run": History([replace(first, train_loss=highest), second])})
+    loss, accuracy = figures[0].axes
+    assert (loss.get_yscale(), accuracy.get_yscale()) == (scale, "linear")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-from .. import layout
+from ..layout import ordered_like
 
 
 class Buffers:
@@ -51,7 +51,7 @@ class Buffers:
 
     def like(self, name: str, x: np.ndarray, *apart) -> np.ndarray:
         """An array of the shape, dtype and memory order of ``x``; the order is C where ``x`` has gaps in memory."""
-        return _like(x, x.dtype, lambda shape, dtype: self.take(name, shape, dtype, x, *apart))
+        return ordered_like(x, lambda shape: self.take(name, shape, x.dtype, x, *apart))
 
     def channels_last(self, name: str, x: np.ndarray) -> np.ndarray:
         """Images (N, C, H, W) as contiguous (N, H, W, C): a view where they lie so in memory, else a copy."""
@@ -101,7 +101,8 @@ class Pool:
 
     def like(self, x: np.ndarray, dtype=None) -> np.ndarray:
         """A new array of the shape and memory order of ``x``, and of its dtype unless another is given."""
-        return _like(x, x.dtype if dtype is None else dtype, self.take)
+        dtype = x.dtype if dtype is None else dtype
+        return ordered_like(x, lambda shape: self.take(shape, dtype))
 
     def channels_last(self, x: np.ndarray) -> np.ndarray:
         """As that of ``Buffers``."""
@@ -154,15 +155,6 @@ class _Lease:
 
 gradients = Pool()
 """Memory of all layers' gradients."""
-
-
-def _like(x, dtype, take):
-    if x.flags.c_contiguous:
-        return take(x.shape, dtype)
-    if x.ndim == 4 and (pixels := x.transpose(0, 2, 3, 1)).flags.c_contiguous:  # as convolutions write
-        return take(pixels.shape, dtype).transpose(0, 3, 1, 2)
-    view = layout.view(x, 0)
-    return view.back(take(view.canonical, dtype))
 
 
 def _contiguous(x, take):

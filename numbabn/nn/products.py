@@ -27,7 +27,8 @@ PARTS_BYTES = 2**26
 """Memory of those parts from which on there are fewer of them, if more than one; here it is taken twice."""
 
 MULTIPLY_ADDS = 16
-"""As many take the time of one element of batch norm: by them ``jit.kernel`` decides about threads."""
+"""As many count as one element of batch norm where ``jit.kernel`` decides about threads. On one thread they take 0.28
+to 0.42 ns in convolutions, an element 0.5 to 0.8."""
 
 
 class Epilogue(NamedTuple):

@@ -19,10 +19,10 @@ LIMIT = 60_000
 """Images that either data set has in all; a larger file is not theirs."""
 AUGMENT = Augment(pad=4, flip=True)
 
-PICKLED = ("cifar-10-batches-py", "cifar-100-python", "data_batch_1", "train")
+PICKLED10, PICKLED100 = ("cifar-10-batches-py", "data_batch_1"), ("cifar-100-python", "meta")
 HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
-CIFAR10 = Source("CIFAR-10 (cifar-10-binary.tar.gz, to be unpacked)", HOME, ("cifar-10-batches-bin",), PICKLED)
-CIFAR100 = Source("CIFAR-100 (cifar-100-binary.tar.gz, to be unpacked)", HOME, ("cifar-100-binary",), PICKLED)
+CIFAR10 = Source("CIFAR-10 (cifar-10-binary.tar.gz, to be unpacked)", HOME, ("cifar-10-batches-bin",), PICKLED10)
+CIFAR100 = Source("CIFAR-100 (cifar-100-binary.tar.gz, to be unpacked)", HOME, ("cifar-100-binary",), PICKLED100)
 
 
 def cifar10(folder) -> Dataset:

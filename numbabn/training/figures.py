@@ -16,7 +16,7 @@ GOLDEN = 0.618
 MARKED = 40
 """Epochs up to which each has a dot."""
 SPREAD = 20
-"""Times the least of losses, from which on the greatest would flatten all others."""
+"""From so many times the least loss on, the greatest would flatten all others: the axis is logarithmic then."""
 LARGEST = 1e300
 """What is more is drawn as this: the axes' limits would overflow."""
 
@@ -116,7 +116,7 @@ def _draw(axes, quantity, histories):
             marker = "." if longest <= MARKED else ""
             axes.plot(epochs, values, style, color=colour(number), label=label, lw=width, marker=marker, markersize=4)
     axes.set(xlabel="epoch", ylabel=unit, xlim=(0.5, 0.5 + longest))
-    losses = [value for history in histories.values() for record in history.records for value in (record.train_loss,)]
+    losses = [record.train_loss for history in histories.values() for record in history.records]
     if quantity == "loss" and losses and max(losses) > SPREAD * min(losses) > 0:
         axes.set_yscale("log")
     axes.grid(alpha=0.3)

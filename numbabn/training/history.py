@@ -8,7 +8,7 @@ from dataclasses import asdict, astuple, dataclass, field, fields
 
 from ..files import replacing
 
-LARGEST, SMALLEST = sys.float_info.max, sys.float_info.min
+LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,9 @@ class History:
     @property
     def images_per_second(self) -> float:
         """Training speed over all epochs, which have as many images each: the harmonic mean of theirs, 0 if none."""
-        return len(self.records) / max(sum(1 / record.images_per_second for record in self.records), SMALLEST)
+        if not self.records:
+            return 0.0
+        return len(self.records) / sum(1 / record.images_per_second for record in self.records)
 
     def first_at(self, accuracy: float) -> Record | None:
         """The first epoch whose test accuracy reached a level, None if none did."""
@@ -111,7 +113,6 @@ class DivergenceError(FloatingPointError):
     def __init__(self, message: str, history: History):
         super().__init__(message)
         self.history = history
-        history.diverged = True
 
 
 NAMES = tuple(entry.name for entry in fields(Record))

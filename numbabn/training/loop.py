@@ -169,6 +169,7 @@ class Run:
             return
         where = f"the loss is {loss} in epoch {self.place.epoch + 1}, {where}"
         self.describe(replace(self.description, diverged=where) if self.folder else None)
+        self.place.history.diverged = True
         first = self.place.epoch == self.place.batch == 0
         advice = "are all images finite?" if first else "a lower learning rate may help"
         raise DivergenceError(f"{where}; {advice}", self.place.history)

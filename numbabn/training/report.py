@@ -108,7 +108,7 @@ def _names(places):
 
 
 def _read(name, folder):
-    if (folder / LAST).exists() and not (folder / CONFIG).exists():  # as it is in runs of older versions
+    if (folder / LAST).exists() and not (folder / CONFIG).exists():
         raise RunError(f"{folder / CONFIG} is not there; numbabn train --resume --out {folder} writes it")
     description = Description.read(folder / CONFIG)
     rows = read_json(folder / HISTORY)
