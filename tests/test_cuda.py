@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, 
 
 
 @pytest.mark.parametrize(
-    ("file", "simulated"), [("simulated.py", "1"), ("device_arrays.py", "1"), ("compiled.py", "0")]
+    ("file", "simulated"), [("simulated.py", "1"), ("device_arrays.py", "1"), ("compiled.py", "0"), ("planned.py", "0")]
 )
 def test_without_a_card(file, simulated):
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", FOLDER / file]

@@ -75,7 +75,7 @@ class WithTorch:
     def peers(self):
         """What stands beside numbabn, by name."""
         native, cudnn = (_Flagged(self.torch, enabled) for enabled in (False, True))
-        return {"PyTorch": native, "cuDNN": cudnn, "compiled": _Compiled(self.torch)}
+        return {"in parts": InParts(), "PyTorch": native, "cuDNN": cudnn, "compiled": _Compiled(self.torch)}
 
 
 class WithCuPy:
@@ -117,7 +117,7 @@ class WithCuPy:
         target[...] = source
 
     def peers(self):
-        return {}
+        return {"in parts": InParts()}
 
 
 @dataclass
@@ -157,6 +157,24 @@ class Numbabn:
             return (grads.dx, grads.dresidual) if fused["residual"] is not None else (grads.dx,)
 
         return backward
+
+
+class InParts(Numbabn):
+    """The same by the kernels that hold nothing on chip: what that is worth."""
+
+    def call(self, cell, given):
+        from ..backends.cuda import toolkit
+
+        def in_parts(call):
+            card = toolkit.card
+            toolkit.card = lambda device: card(device)._replace(room=0)
+            try:
+                return call()
+            finally:
+                toolkit.card = card
+
+        call = in_parts(lambda: super(InParts, self).call(cell, given))
+        return lambda: in_parts(call)
 
 
 class _Torch:

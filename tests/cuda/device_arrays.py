@@ -46,12 +46,19 @@ def test_without_activation_the_residuals_gradient_is_dy_itself(library):
     np.testing.assert_array_equal(library.fetch(elsewhere), DY)
 
 
+@pytest.mark.parametrize("shape", [(4, 6, 5), (5, 24), (5, 3, 9)])
 @pytest.mark.parametrize("what", ["x", "residual"])
-def test_in_place(library, what):
-    arrays = {"x": send(library, X), "residual": send(library, DY)}
+def test_in_place(library, what, shape, how):
+    values = np.resize(X, shape), np.resize(DY, shape)
+    arrays = dict(zip(("x", "residual"), (send(library, value) for value in values), strict=True))
     expected = nbn.batch_norm(**arrays, training=True, activation="relu")
     assert nbn.batch_norm(**arrays, training=True, activation="relu", out=arrays[what]) is arrays[what]
     np.testing.assert_array_equal(library.fetch(arrays[what]), library.fetch(expected))
+    np.testing.assert_allclose(
+        library.fetch(expected),
+        nbn.batch_norm(values[0], training=True, residual=values[1], activation="relu", backend="reference"),
+        atol=1e-5,
+    )
 
 
 def test_arrays_that_are_not_aligned(library):

@@ -8,7 +8,7 @@ import importlib.util
 import numpy as np
 from cases import decoded
 
-from numbabn.backends.cuda import toolkit
+from numbabn.backends.cuda import policy, toolkit
 
 TYPESTR = {"float32": "<f4", "float64": "<f8", "float16": "<f2", "bfloat16": "<V2", "int32": "<i4"}
 
@@ -125,3 +125,6 @@ if importlib.util.find_spec("torch"):
     KINDS.append(Torch())
 if importlib.util.find_spec("cupy") and not toolkit.SIMULATED:
     KINDS.append(CuPy())
+
+HELD = {"alone": policy.ON_CHIP, "in teams": 64 if toolkit.SIMULATED else 2048, "in parts": 0}
+"""Bytes that blocks may hold, so that they hold all of a channel, or a team's part of it, or nothing."""

@@ -6,9 +6,9 @@ from ...places import dtype_name
 from .. import reference
 from ..host import MEAN, VAR
 from . import passes, toolkit
-from .launch import launch_for
 from .libraries import NUMBA, Space
 from .memory import Memory
+from .plans import launch_for
 
 HALVES = True
 """Whether data may be float16 or bfloat16."""
@@ -16,8 +16,8 @@ HALVES = True
 
 def statistics(x):
     """Mean and biased variance of each channel."""
-    space, launch = _space(), _launch(x, True)
-    table = _numbers(passes.statistics(space, launch, _carry(x), (None,) * 4, passes.MEASURING))
+    space = _space()
+    table = _numbers(passes.statistics(space, _launch(space, x, True, 1), _carry(x)))
     return table[MEAN], table[VAR]
 
 
@@ -33,7 +33,8 @@ def forward_inference(x, y, parameters, residual, settings):
 
 def backward(dy, context, dx, dresidual):
     """Gradients with respect to x, gamma, beta and the residual."""
-    space, launch = _space(), _launch(dy, context.training)
+    space = _space()
+    launch = _launch(space, dy, context.training, 2)
     x, y = _carry(context.x), None if context.y is None else _carry(context.y)
     table = _carry(context.table.astype(launch.words.real))
     results = _result(dy), None if dresidual is None else _result(dy)
@@ -47,7 +48,8 @@ def backward(dy, context, dx, dresidual):
 
 def _forward(x, y, parameters, residual, settings):
     """Both forward passes."""
-    space, launch = _space(), _launch(x, settings.training)
+    space = _space()
+    launch = _launch(space, x, settings.training, 1)
     dtype = launch.words.parameter
     given = [None if value is None else np.ascontiguousarray(value, dtype) for value in parameters]
     if settings.training:
@@ -66,9 +68,9 @@ def _space():
     return Space(NUMBA, stream=0, device=toolkit.current_device())
 
 
-def _launch(x, training):
+def _launch(space, x, training, inputs):
     """Memory of Numba's begins at a multiple of 256 bytes."""
-    return launch_for(x.shape, dtype_name(x.dtype), 16, training)
+    return launch_for(x.shape, dtype_name(x.dtype), 16, training, inputs, toolkit.card(space.device))
 
 
 def _carry(array):

@@ -1,4 +1,4 @@
-"""Sums of a block's threads put together, and statistics of channels from the parts of all blocks.
+"""Sums of a block's threads put together, and of blocks; statistics of channels from them.
 
 A thread sums ``d = x - shift`` and ``d * d`` about its own first value, so that nothing cancels that the variance is
 made of, and turns them into a count, a mean and a sum of squared deviations, which Chan's formula merges. Means are
@@ -13,7 +13,7 @@ from ..flags import FILLS, MEASURES
 from ..host import BETA, GAMMA, INVSTD, MEAN, REST, VAR
 from ..host import exact_sum as _exact_sum
 from .policy import SETTLERS, THREADS
-from .simd import cast, shared
+from .simd import arrivals, arrive, cast, shared
 from .toolkit import cuda, device, kernel
 
 exact_sum = device(_exact_sum)
@@ -72,9 +72,77 @@ def add_block(numbers, columns, width):
     cuda.syncthreads()
 
 
+@device
+def merge_parts(parts, count, channels, channel, first, step):
+    """The moments of every ``step``-th part of a channel together."""
+    n = mean = m2 = cast(parts, 0)
+    for part in range(first, count, step):
+        at = 3 * part * channels + channel
+        n, mean, m2 = merged(n, mean, m2, parts[at], parts[at + channels], parts[at + 2 * channels])
+    return n, mean, m2
+
+
+@device
+def add_parts(parts, count, channels, channel, first, step):
+    """The sums of every ``step``-th part of a channel together."""
+    s = q = cast(parts, 0)
+    for part in range(first, count, step):
+        s += parts[2 * part * channels + channel]
+        q += parts[(2 * part + 1) * channels + channel]
+    return s, q
+
+
+@device
+def meet(counters, team, count):
+    """Wait until all blocks of a team have come here; what each of them has written before, all can read then."""
+    cuda.syncthreads()
+    if cuda.threadIdx.x == 0:
+        arrive(counters, team)
+        while arrivals(counters, team) < count:
+            pass
+    cuda.syncthreads()
+
+
+@device
+def settle_channel(measured, table, columns, column, parameters, channel, eps, weights, flags):
+    """A channel's column of a table of so many. MEASURES takes its statistics from what is ``measured``, a count, a
+    mean in two terms and a sum of squared deviations, and lets them enter the running ones; else it copies these."""
+    n, origin, mean, m2 = measured
+    gamma, beta, running_mean, running_var = parameters
+    old, new_mean, new_var = weights
+    if flags & MEASURES:
+        mean, rest = exact_sum(origin, mean)
+        var = m2 / n if n > 0 else cast(table, math.nan)
+        mean = mean if n > 0 else var  # there is no first value, either
+    else:
+        mean, rest, var = cast(table, running_mean[channel]), cast(table, 0), cast(table, running_var[channel])
+    table[MEAN * columns + column] = mean
+    table[REST * columns + column] = rest
+    table[VAR * columns + column] = var
+    wide = var + eps
+    table[INVSTD * columns + column] = cast(table, 1) / math.sqrt(wide) if wide >= 0 else cast(table, math.nan)
+    if flags & FILLS:
+        scale, offset = cast(table, 1), cast(table, 0)
+        if flags & HAS_GAMMA:
+            scale = cast(table, gamma[channel])
+        if flags & HAS_BETA:
+            offset = cast(table, beta[channel])
+        table[GAMMA * columns + column], table[BETA * columns + column] = scale, offset
+    if flags & MEASURES and flags & HAS_RUNNING:
+        running_mean[channel] = cast(running_mean, old * running_mean[channel] + new_mean * mean)
+        running_var[channel] = cast(running_var, old * running_var[channel] + new_var * var)
+
+
+@device
+def without_lost(s, q, table, channels, channel):
+    """The sum of dy * xhat, once what the mean lost is taken off; ``s`` is that of dy."""
+    lost = table[REST * channels + channel] * table[INVSTD * channels + channel]
+    return q - lost * s if s != 0 else q  # of no values, lost is NaN and the sums are 0
+
+
 @kernel
 def settle(parts, count, table, gamma, beta, running_mean, running_var, channels, eps, old, new_mean, new_var, flags):
-    """The table: MEASURES takes the statistics from parts, and lets them enter the running ones; else it copies these.
+    """The table, from the moments of all parts.
 
     A block has some channels side by side, a few threads for each. (13 numbers and pointers: as tuples they would be
     arguments of a launch all the same.)
@@ -83,53 +151,31 @@ def settle(parts, count, table, gamma, beta, running_mean, running_var, channels
     channel = cuda.blockIdx.x * width + thread % width
     n = mean = m2 = cast(table, 0)
     if flags & MEASURES and channel < channels:
-        for part in range(thread // width, count, SETTLERS):
-            first = 3 * part * channels + channel
-            n, mean, m2 = merged(n, mean, m2, parts[first], parts[first + channels], parts[first + 2 * channels])
-    numbers = shared(table, 3)
+        n, mean, m2 = merge_parts(parts, count, channels, channel, thread // width, SETTLERS)
+    numbers = shared(table, 3, THREADS)
     numbers[thread], numbers[THREADS + thread], numbers[2 * THREADS + thread] = n, mean, m2
     merge_block(numbers, 1, width)
     if thread < width and channel < channels:
-        if flags & MEASURES:
-            n, mean, m2 = numbers[thread], numbers[THREADS + thread], numbers[2 * THREADS + thread]
-            mean, rest = exact_sum(table[MEAN * channels + channel], mean)
-            var = m2 / n if n > 0 else cast(table, math.nan)
-            mean = mean if n > 0 else var  # there is no first value, either
-        else:
-            mean, rest, var = cast(table, running_mean[channel]), cast(table, 0), cast(table, running_var[channel])
-        table[MEAN * channels + channel] = mean
-        table[REST * channels + channel] = rest
-        table[VAR * channels + channel] = var
-        wide = var + eps
-        table[INVSTD * channels + channel] = cast(table, 1) / math.sqrt(wide) if wide >= 0 else cast(table, math.nan)
-        if flags & FILLS:
-            scale, offset = cast(table, 1), cast(table, 0)
-            if flags & HAS_GAMMA:
-                scale = cast(table, gamma[channel])
-            if flags & HAS_BETA:
-                offset = cast(table, beta[channel])
-            table[GAMMA * channels + channel], table[BETA * channels + channel] = scale, offset
-        if flags & MEASURES and flags & HAS_RUNNING:
-            running_mean[channel] = cast(running_mean, old * running_mean[channel] + new_mean * mean)
-            running_var[channel] = cast(running_var, old * running_var[channel] + new_var * var)
+        origin = table[MEAN * channels + channel]
+        measured = numbers[thread], origin, numbers[THREADS + thread], numbers[2 * THREADS + thread]
+        parameters = gamma, beta, running_mean, running_var
+        weights = old, new_mean, new_var
+        settle_channel(measured, table, channels, channel, parameters, channel, eps, weights, flags)
 
 
 @kernel
 def settle_gradients(parts, count, table, gradients, given, channels):
-    """dbeta and dgamma from the sums of all parts, as computed and as given away; blocks as in ``settle``."""
+    """dbeta and dgamma from the sums of all parts; blocks as in ``settle``."""
     thread, width = cuda.threadIdx.x, THREADS // SETTLERS
     channel = cuda.blockIdx.x * width + thread % width
     s = q = cast(table, 0)
     if channel < channels:
-        for part in range(thread // width, count, SETTLERS):
-            s += parts[2 * part * channels + channel]
-            q += parts[(2 * part + 1) * channels + channel]
-    numbers = shared(table, 2)
+        s, q = add_parts(parts, count, channels, channel, thread // width, SETTLERS)
+    numbers = shared(table, 2, THREADS)
     numbers[thread], numbers[THREADS + thread] = s, q
     add_block(numbers, 2, width)
     if thread < width and channel < channels:
-        s, q = numbers[thread], numbers[THREADS + thread]
-        lost = table[REST * channels + channel] * table[INVSTD * channels + channel]
-        q = q - lost * s if s != 0 else q  # of no values, lost is NaN and the sums are 0
+        s = numbers[thread]
+        q = without_lost(s, numbers[THREADS + thread], table, channels, channel)
         gradients[channel], gradients[channels + channel] = s, q
         given[channel], given[channels + channel] = cast(given, s), cast(given, q)

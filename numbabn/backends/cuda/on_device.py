@@ -12,10 +12,10 @@ from ... import checks, layout
 from ...places import dtype_name
 from ...results import Context, Gradients, Statistics
 from ..host import MEAN, VAR
-from . import passes
-from .launch import launch_for
+from . import passes, toolkit
 from .libraries import space_of
 from .memory import Memory, apart
+from .plans import launch_for
 from .strided import copy
 
 PARAMETERS = "gamma", "beta", "running_mean", "running_var"
@@ -26,8 +26,8 @@ def statistics(x, axis):
     space, x = space_of("x", x)
     view = _view(x.shape, x.strides, x.dtype, checks.channel_axis(axis, len(x.shape)))
     x = _viewable(space, view, x)
-    launch = _launch(view, True, x)
-    table = space.give(passes.statistics(space, launch, x, (None,) * 4, passes.MEASURING))
+    launch = _launch(space, view, True, 1, x)
+    table = space.give(passes.statistics(space, launch, x))
     return Statistics(table[MEAN], table[VAR], launch.values)
 
 
@@ -45,7 +45,7 @@ def forward(x, parameters, residual, out, settings, axis, *, keep):
         y = out if out is not None and view.fits(np.asarray(out)) else None
     y = _new(space, view, x) if y is None else y
 
-    launch = _launch(view, settings.training, x, y, x if residual is None else residual)
+    launch = _launch(space, view, settings.training, 1, x, y, x if residual is None else residual)
     table = passes.forward(space, launch, x, y, residual, packed, settings)
     if settings.training:
         for value, given in zip(packed[2:], (mean, var), strict=True):
@@ -74,7 +74,8 @@ def backward(given, context, out):
     dx = _result(space, view, dx_out, x)
     dresidual = _result(space, view, dresidual_out, x) if masked else None
 
-    launch = _launch(view, context.training, *(memory for memory in (x, y, dy, dx, dresidual) if memory is not None))
+    memories = (memory for memory in (x, y, dy, dx, dresidual) if memory is not None)
+    launch = _launch(space, view, context.training, 2, *memories)
     gradients = space.give(passes.backward(space, launch, dy, x, y, table, context, dx, dresidual))
     dbeta, dgamma = (None if dtype is None else gradients[row] for row, dtype in enumerate(reversed(context.dtypes)))
     dresidual = _deliver(space, dresidual, dresidual_out) if masked else passed_on
@@ -86,9 +87,9 @@ def _view(shape, strides, dtype, axis):
     return layout.view(np.asarray(Memory(None, 0, shape, strides, dtype)), axis)
 
 
-def _launch(view, training, *memories):
+def _launch(space, view, training, inputs, *memories):
     alignment = min(memory.alignment for memory in memories)
-    return launch_for(view.canonical, memories[0].dtype, alignment, training)
+    return launch_for(view.canonical, memories[0].dtype, alignment, training, inputs, toolkit.card(space.device))
 
 
 def _evident(x, parameters, residual, out, settings, view):

@@ -1,12 +1,14 @@
-"""The launches of a pass, on memory of the device: sums over parts, what is settled from them, the second walk.
+"""The launches of a pass, on memory of the device: one where channels are held on chip, else sums over parts, what is
+settled from them, the second walk.
 
 All three functions take a ``Space``, which has the stream and new memory, a ``Launch`` and ``Memory``; outputs are
 written, and checked is nothing.
 """
 
 from ...checks import Settings
-from ..flags import ADDS, CLIPS, FILLS, FROM_X, FROM_Y, FROZEN, MEASURES
+from ..flags import ADDS, CLIPS, FILLS, FROM_X, FROM_Y, FROZEN, MEASURES, WRITES
 from ..host import running_weights
+from . import toolkit
 from .moments import HAS_BETA, HAS_GAMMA, HAS_RUNNING
 
 MEASURING = Settings(training=True, momentum=0.0, eps=0.0, correction=0.0, relu=False)
@@ -15,27 +17,37 @@ MEASURING = Settings(training=True, momentum=0.0, eps=0.0, correction=0.0, relu=
 
 def forward(space, launch, x, y, residual, parameters, settings):
     """Write y, update running statistics in training, and return the table."""
-    table = statistics(space, launch, x, parameters, settings, FILLS)
     flags = (0 if residual is None else ADDS) | (CLIPS if settings.relu else 0)
-    launch.walk(space, "normalize", (x, x if residual is None else residual, y, table), flags)
-    return table
+    return _forward(space, launch, (x, x if residual is None else residual, y), parameters, settings, flags | WRITES)
 
 
-def statistics(space, launch, x, parameters, settings, fills=0):
-    """The table: in training with the batch's statistics, which enter the running ones, else with these."""
+def statistics(space, launch, x):
+    """The table, which has the batch's statistics alone."""
+    return _forward(space, launch, (x, x, x), (None,) * 4, MEASURING, 0)
+
+
+def _forward(space, launch, data, parameters, settings, flags):
+    """A forward pass, which writes ``data``'s last array if WRITES."""
     gamma, beta, running_mean, _ = parameters
-    parts = table = space.empty((6, launch.channels), launch.words.real)
-    flags = fills | (0 if gamma is None else HAS_GAMMA) | (0 if beta is None else HAS_BETA)
+    table = space.empty((6, launch.channels), launch.words.real)
+    flags |= (FILLS if flags & WRITES else 0) | (MEASURES if settings.training else 0)
+    flags |= (0 if gamma is None else HAS_GAMMA) | (0 if beta is None else HAS_BETA)
     weights = 1.0, 0.0, 0.0
+    if settings.training and running_mean is not None and launch.values and settings.momentum:
+        flags |= HAS_RUNNING
+        weights = running_weights(settings.momentum, settings.correction, launch.values)
+    memory = [table if value is None else value for value in parameters]  # which flags say not to read
+    if launch.held:
+        arrays = *data, table, *memory, *_for_teams(space, launch, 3, table)
+        launch.walk(space, "forward_on_chip", arrays, settings.eps, *weights, flags)
+        return table
+    parts = table
     if settings.training:
-        flags |= MEASURES
         parts = space.empty((3 * launch.count * launch.channels,), launch.words.real)
-        launch.walk(space, "sum_parts", (x, parts, table))
-        if running_mean is not None and launch.values and settings.momentum:
-            flags |= HAS_RUNNING
-            weights = running_weights(settings.momentum, settings.correction, launch.values)
-    memory = (table if value is None else value for value in parameters)  # which flags say not to read
+        launch.walk(space, "sum_parts", (data[0], parts, table))
     launch.settle(space, "settle", parts, launch.count, table, *memory, launch.channels, settings.eps, *weights, flags)
+    if flags & WRITES:
+        launch.walk(space, "normalize", (*data, table), flags)
     return table
 
 
@@ -44,12 +56,24 @@ def backward(space, launch, dy, x, y, table, context, dx, dresidual):
     flags = 0 if context.training else FROZEN
     if context.relu:
         flags |= FROM_X if y is None else FROM_Y
-    inputs = dy, x, x if y is None else y
+    inputs, outputs = (dy, x, x if y is None else y), (dx, dx if dresidual is None else dresidual)
+    given = space.empty((2, launch.channels), launch.words.parameter)
+    if launch.held:
+        parts, counters = _for_teams(space, launch, 2, table)
+        launch.walk(space, "backward_on_chip", (*inputs, *outputs, table, given, parts, counters), flags)
+        return given
     parts = space.empty((2 * launch.count * launch.channels,), launch.words.real)
     gradients = space.empty((2 * launch.channels,), launch.words.real)
-    given = space.empty((2, launch.channels), launch.words.parameter)
     launch.walk(space, "sum_gradient_parts", (*inputs, parts, table), flags)
     launch.settle(space, "settle_gradients", parts, launch.count, table, gradients, given, launch.channels)
-    outputs = dx, dx if dresidual is None else dresidual
     launch.walk(space, "write_gradient", (*inputs, *outputs, table, gradients), flags)
     return given
+
+
+def _for_teams(space, launch, sums, unused):
+    """Memory for so many sums of each part, and counters of the blocks of each team; a block alone needs neither."""
+    if launch.count == 1:
+        return unused, unused
+    counters = space.empty((launch.blocks // launch.count,), "float32")  # of 4 bytes, as libraries know it
+    toolkit.zero(counters, space.stream)
+    return space.empty((sums * launch.count * launch.channels,), launch.words.real), counters

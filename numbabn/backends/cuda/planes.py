@@ -1,18 +1,29 @@
 """Channels whose values lie in contiguous rows: ``(outer, channels, inner)``, ``inner`` above 1 (NCHW and the like).
 
 A row is a number of vectors, ``slots``. In ragged memory rows begin and end within vectors: the first and the last of a
-row's slots are then shared with other channels, and some last ones are of no row. A block takes a part of a channel: so
-many of its slots, counted row after row. The second walk takes the parts in the opposite order, so as to meet in the L2
-cache what the first has read last.
+row's slots are then shared with other channels, and some last ones are of no row.
+
+A block takes a part of a channel: so many of its slots, counted row after row. Where blocks can hold their parts on
+chip, one launch does it all: those of a channel are a team, which puts its sums together. Else three do, and the second
+walk takes the parts in the opposite order, so as to meet in the L2 cache what the first has read last.
 """
 
-from ..flags import FROM_Y, FROZEN
+from ..flags import MEASURES, WRITES
 from ..host import MEAN
 from .constants import affine, gradient
-from .epilogue import add_and_clip, let_through
-from .moments import add_block, merge_block
+from .moments import (
+    HAS_RUNNING,
+    add_block,
+    add_parts,
+    meet,
+    merge_block,
+    merge_parts,
+    settle_channel,
+    without_lost,
+)
+from .planes_walks import fetch_slots, normalize_slots, sum_gradient_slots, sum_slots, write_gradient_slots
 from .policy import THREADS
-from .simd import cast, element, fma, lanes, load_within, shared, splat, store_within, total, vector_of, within
+from .simd import arrived, cast, element, on_chip, shared
 from .toolkit import cuda, device, kernel
 
 KINDS = {
@@ -20,37 +31,26 @@ KINDS = {
     "normalize": "dddnllllii",
     "sum_gradient_parts": "dddnnllllii",
     "write_gradient": "dddddnnllllii",
+    "forward_on_chip": "dddnppppnclllliffffi",
+    "backward_on_chip": "dddddnpncllllii",
 }
 """Of the kernels' arguments (see ``launch.launcher``)."""
 
 
 @device
-def part_at(block, outer, slots, count):
+def part_at(block, sizes, count):
     """A block's channel and part, and the first of its slots and how many there are."""
+    outer, _, _, slots = sizes
     channel, part = block // count, block % count
-    size = outer * slots
-    begin = size * part // count
-    return channel, part, begin, size * (part + 1) // count - begin
+    begin = outer * slots * part // count
+    return channel, part, begin, outer * slots * (part + 1) // count - begin
 
 
 @device
-def place(channel, channels, inner, slots, index):
-    """The first element of the row that a slot is in, and its number there."""
-    return (index // slots * channels + channel) * inner, index % slots
-
-
-@device
-def advance(row, slot, channels, inner, slots):
-    """The same for the slot that is THREADS further. (No division: one of 64 bits is long.)"""
-    row += THREADS // slots * (channels * inner)
-    slot += THREADS % slots
-    return (row, slot) if slot < slots else (row + channels * inner, slot - slots)
-
-
-@device
-def span_of(x, outer, channels, inner, row):
-    """A row as ``simd.load_within`` wants it."""
-    return vector_of(x, outer * channels * inner), row, row + inner
+def leave(parts, numbers, rows, part, channels, channel):
+    """Write what the block's threads have put together in some rows of shared memory as a part's sums."""
+    if cuda.threadIdx.x < rows:
+        parts[(rows * part + cuda.threadIdx.x) * channels + channel] = numbers[cuda.threadIdx.x * THREADS]
 
 
 @kernel
@@ -59,45 +59,22 @@ def sum_parts(x, parts, table, outer, channels, inner, slots, count):
 
     e bytes per element of e bytes.
     """
-    channel, part, begin, length = part_at(cuda.blockIdx.x, outer, slots, count)
-    thread, n = cuda.threadIdx.x, 0
-    origin = element(x, channel * inner)
-    row, slot = place(channel, channels, inner, slots, begin + thread)
-    shift = (
-        element(x, min(max(row, (vector_of(x, row) + slot) * lanes(x)), row + inner - 1)) if thread < length else origin
-    )
-    centre, s, q = splat(x, shift), splat(x, 0), splat(x, 0)
-    for _ in range(thread, length, THREADS):
-        i, span = vector_of(x, row) + slot, span_of(x, outer, channels, inner, row)
-        d = load_within(x, i, span, centre) - centre
-        s = s + d
-        q = fma(d, d, q)
-        n += within(x, i, span)
-        row, slot = advance(row, slot, channels, inner, slots)
-    values = cast(table, n)
-    numbers = shared(table, 3)
-    numbers[thread] = values
-    numbers[THREADS + thread] = shift - origin + total(s) / values if n > 0 else values
-    numbers[2 * THREADS + thread] = total(q) - total(s) * (total(s) / values) if n > 0 else values
+    sizes = outer, channels, inner, slots
+    channel, part, begin, length = part_at(cuda.blockIdx.x, sizes, count)
+    origin, numbers = element(x, channel * inner), shared(table, 3, THREADS)
+    sum_slots(x, origin, numbers, sizes, channel, begin, length)
     merge_block(numbers, 1, 1)
-    if thread < 3:
-        parts[(3 * part + thread) * channels + channel] = numbers[thread * THREADS]
-    if part == 0 and thread == 0:
+    leave(parts, numbers, 3, part, channels, channel)
+    if part == 0 and cuda.threadIdx.x == 0:
         table[MEAN * channels + channel] = origin
 
 
 @kernel
 def normalize(x, residual, y, table, outer, channels, inner, slots, count, flags):
     """``y = relu((x - mean) * invstd * gamma + beta + residual)``. 2e bytes per element; a residual adds e."""
-    channel, _, begin, length = part_at(cuda.gridDim.x - 1 - cuda.blockIdx.x, outer, slots, count)
-    m, p, r, _ = affine(table, channels, channel)
-    m, p, r = splat(x, m), splat(x, p), splat(x, r)
-    row, slot = place(channel, channels, inner, slots, begin + cuda.threadIdx.x)
-    for _ in range(cuda.threadIdx.x, length, THREADS):
-        i, span = vector_of(x, row) + slot, span_of(x, outer, channels, inner, row)
-        v = fma(load_within(x, i, span, m) - m, p, r)
-        store_within(y, i, span, add_and_clip(v, residual, i, span, flags))
-        row, slot = advance(row, slot, channels, inner, slots)
+    sizes = outer, channels, inner, slots
+    channel, _, begin, length = part_at(cuda.gridDim.x - 1 - cuda.blockIdx.x, sizes, count)
+    normalize_slots(x, residual, y, affine(table, channels, channel), sizes, channel, begin, length, flags)
 
 
 @kernel
@@ -106,24 +83,12 @@ def sum_gradient_parts(dy, x, y, parts, table, outer, channels, inner, slots, co
 
     2e bytes per element; ReLU behind a residual adds e.
     """
-    channel, part, begin, length = part_at(cuda.blockIdx.x, outer, slots, count)
-    thread = cuda.threadIdx.x
-    m, p, r, h = affine(table, channels, channel)
-    m, p, r, h = splat(x, m), splat(x, p), splat(x, r), splat(x, h)
-    s, q, nothing = splat(x, 0), splat(x, 0), splat(x, 0)
-    row, slot = place(channel, channels, inner, slots, begin + thread)
-    for _ in range(thread, length, THREADS):
-        i, span = vector_of(x, row) + slot, span_of(x, outer, channels, inner, row)
-        d = load_within(x, i, span, m) - m
-        g = let_through(load_within(dy, i, span, nothing), d, p, r, y, i, span, flags)
-        s = s + g
-        q = fma(g, d * h, q)
-        row, slot = advance(row, slot, channels, inner, slots)
-    numbers = shared(table, 2)
-    numbers[thread], numbers[THREADS + thread] = total(s), total(q)
+    sizes = outer, channels, inner, slots
+    channel, part, begin, length = part_at(cuda.blockIdx.x, sizes, count)
+    constants, numbers = affine(table, channels, channel), shared(table, 2, THREADS)
+    sum_gradient_slots(dy, x, y, constants, numbers, sizes, channel, begin, length, flags)
     add_block(numbers, 2, 1)
-    if thread < 2:
-        parts[(2 * part + thread) * channels + channel] = numbers[thread * THREADS]
+    leave(parts, numbers, 2, part, channels, channel)
 
 
 @kernel
@@ -132,17 +97,79 @@ def write_gradient(dy, x, y, dx, dresidual, table, gradients, outer, channels, i
 
     3e bytes per element; ReLU behind a residual adds 2e.
     """
-    channel, _, begin, length = part_at(cuda.gridDim.x - 1 - cuda.blockIdx.x, outer, slots, count)
-    m, p, r, h = affine(table, channels, channel)
-    u, a, b = gradient(table, gradients, channels, channel, cast(table, outer * inner))
-    m, p, r, h = splat(x, m), splat(x, p), splat(x, r), splat(x, h)
-    u, a, b = splat(x, u), splat(x, a), splat(x, b)
-    row, slot = place(channel, channels, inner, slots, begin + cuda.threadIdx.x)
-    for _ in range(cuda.threadIdx.x, length, THREADS):
-        i, span = vector_of(x, row) + slot, span_of(x, outer, channels, inner, row)
-        d = load_within(x, i, span, m) - m
-        g = let_through(load_within(dy, i, span, u), d, p, r, y, i, span, flags)
-        if flags & FROM_Y:
-            store_within(dresidual, i, span, g)
-        store_within(dx, i, span, g * p if flags & FROZEN else fma(g - u, p, fma(d * h, b, a)))
-        row, slot = advance(row, slot, channels, inner, slots)
+    sizes = outer, channels, inner, slots
+    channel, _, begin, length = part_at(cuda.gridDim.x - 1 - cuda.blockIdx.x, sizes, count)
+    constants, sums = affine(table, channels, channel), (gradients[channel], gradients[channels + channel])
+    terms = gradient(table, sums, channels, channel, cast(table, outer * inner))
+    write_gradient_slots(dy, x, y, dx, dresidual, constants, terms, sizes, channel, begin, length, flags)
+
+
+@kernel
+def forward_on_chip(
+    x, residual, y, table, gamma, beta, running_mean, running_var, parts, counters,
+    outer, channels, inner, slots, count, eps, old, new_mean, new_var, flags,
+):  # fmt: skip
+    """``sum_parts``, ``moments.settle`` and ``normalize`` in one, which read x once; y if WRITES.
+
+    2e bytes per element; a residual adds e.
+    """
+    sizes, numbers, held = (outer, channels, inner, slots), shared(table, 3, THREADS), on_chip(x, 0)
+    thread = cuda.threadIdx.x
+    for block in range(cuda.blockIdx.x, channels * count, cuda.gridDim.x):
+        channel, part, begin, length = part_at(block, sizes, count)
+        origin = element(x, channel * inner)
+        fetch_slots(held, x, sizes, channel, begin, length)
+        arrived()
+        if flags & MEASURES:
+            sum_slots(held, origin, numbers, sizes, channel, begin, length)
+            merge_block(numbers, 1, 1)
+        if flags & MEASURES and count > 1:
+            leave(parts, numbers, 3, part, channels, channel)
+            meet(counters, channel, count)
+            n, mean, m2 = merge_parts(parts, count, channels, channel, thread, THREADS)
+            numbers[thread], numbers[THREADS + thread], numbers[2 * THREADS + thread] = n, mean, m2
+            merge_block(numbers, 1, 1)
+        if thread == 0:
+            measured = numbers[0], origin, numbers[THREADS], numbers[2 * THREADS]
+            parameters, weights = (gamma, beta, running_mean, running_var), (old, new_mean, new_var)
+            asked = flags if part == 0 else flags & ~HAS_RUNNING
+            settle_channel(measured, numbers, 1, 0, parameters, channel, eps, weights, asked)
+        cuda.syncthreads()
+        if part == 0 and thread == 0:
+            for k in range(6):
+                table[k * channels + channel] = numbers[k]
+        if flags & WRITES:
+            normalize_slots(held, residual, y, affine(numbers, 1, 0), sizes, channel, begin, length, flags)
+        cuda.syncthreads()
+
+
+@kernel
+def backward_on_chip(
+    dy, x, y, dx, dresidual, table, given, parts, counters, outer, channels, inner, slots, count, flags
+):
+    """``sum_gradient_parts``, ``moments.settle_gradients`` and ``write_gradient`` in one, which read dy and x once.
+
+    3e bytes per element; ReLU behind a residual adds 2e, and one more read of y, by then in the L2 cache.
+    """
+    sizes, numbers, thread = (outer, channels, inner, slots), shared(table, 2, THREADS), cuda.threadIdx.x
+    held, held_dy = on_chip(x, 0), on_chip(dy, (outer * slots + count - 1) // count)
+    for block in range(cuda.blockIdx.x, channels * count, cuda.gridDim.x):
+        channel, part, begin, length = part_at(block, sizes, count)
+        fetch_slots(held, x, sizes, channel, begin, length)
+        fetch_slots(held_dy, dy, sizes, channel, begin, length)
+        constants = affine(table, channels, channel)
+        arrived()
+        sum_gradient_slots(held_dy, held, y, constants, numbers, sizes, channel, begin, length, flags)
+        add_block(numbers, 2, 1)
+        if count > 1:
+            leave(parts, numbers, 2, part, channels, channel)
+            meet(counters, channel, count)
+            numbers[thread], numbers[THREADS + thread] = add_parts(parts, count, channels, channel, thread, THREADS)
+            add_block(numbers, 2, 1)
+        s = numbers[0]
+        q = without_lost(s, numbers[THREADS], table, channels, channel)
+        if part == 0 and thread == 0:
+            given[channel], given[channels + channel] = cast(given, s), cast(given, q)
+        terms = gradient(table, (s, q), channels, channel, cast(table, outer * inner))
+        write_gradient_slots(held_dy, held, y, dx, dresidual, constants, terms, sizes, channel, begin, length, flags)
+        cuda.syncthreads()

@@ -21,13 +21,36 @@ RAGGED_FROM = 2 if SIMULATED else 4
 """Vectors of a row from which rows whose length is no multiple of a vector are read in whole ones all the same, those
 at the ends partly in vain."""
 
+ON_CHIP = 768 if SIMULATED else 200 << 10
+"""Most bytes that a block holds, so as to read them once: a multiprocessor of an H200 has 227 KB for its blocks. Blocks
+of teams hold half of it, if that is enough. Cards that have less do more in two walks."""
+
+TEAM = 8 if SIMULATED else 128
+"""Most blocks of a team, of which there are never more than multiprocessors. On an H200 a team holds up to 26 MB, half
+of the L2 cache: so there is no other kernel for channels that fit the cache alone."""
+
+AT_ONCE = 512 if SIMULATED else 4 << 20
+"""Most bytes of x that inference is one launch for: another one takes as long as these."""
+
+SPREAD = 2 if SIMULATED else 132
+"""Blocks that hold an array on chip, if it has slots for so many: one for each multiprocessor."""
+
+TILE = 16 if SIMULATED else 64
+"""Least bytes of a row that such a block reads, unless the rows are shorter: the unit of HBM."""
+
+TEAM_TILE = 16 if SIMULATED else 128
+"""Most bytes of a row that a block of a team reads. Each block reads the sums of all its team, which grow with the
+square of it: of 128 blocks that hold 512 bytes of a row each, they would be as many bytes as each holds."""
+
 WIDTH = 2 if SIMULATED else 32
-"""Most vectors of channels side by side that a block of ``rows`` takes: a warp reads 512 bytes of a row."""
+"""Most slots of a row that a block of ``rows`` takes, a power of two: a warp reads 512 bytes of a row."""
 
 SETTLERS = 2 if SIMULATED else 32
 """Threads that merge the sums of one channel's parts, of which there may be hundreds; the 8 channels side by side that
 a block then has are 32 bytes."""
 
-REGISTERS = 128
-"""Most registers of a thread in any kernel: two blocks of 256 threads then fit a multiprocessor of 65,536. Tests
-compile all kernels and compare."""
+REGISTER_BYTES = 32
+"""Most bytes of a vector in registers: of float64 from short dtypes 4 lanes, so that a block's sums stay in 48 KB."""
+
+BLOCKS_EACH = 2
+"""Blocks that fit a multiprocessor at least, by the registers of their threads: of 65,536, each of 512 may have 128."""

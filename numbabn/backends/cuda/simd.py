@@ -3,22 +3,29 @@
 What its pointers point to is the type that a kernel is compiled for, so that one text serves both widths and all
 dtypes: float16 and bfloat16 are float32 in registers, and all may be float64. Offsets count vectors. In the simulator
 memory is ``Simulated``, with bfloat16 as uint16, and a vector is an array.
+
+``on_chip`` is memory of the same kind that a block shares. It holds vectors under numbers of their own, which spans
+tell; as to what lies in them, and which lanes are of a row, their offsets in the device's memory count all the same.
 """
 
 from .toolkit import SIMULATED
 
-EVERYWHERE = (0, 0, 0)
-"""A span (see ``load_within``) for memory that is not ragged, where nothing asks for it."""
-
 if SIMULATED:
     from .simd_simulated import (
+        arrivals,
+        arrive,
+        arrived,
         cast,
         element,
+        fetch,
         fma,
         gather,
+        gather_data,
         lanes,
+        lead,
         load,
         load_within,
+        on_chip,
         relu,
         scatter,
         shared,
@@ -32,13 +39,20 @@ if SIMULATED:
     )
 else:
     from .simd_compiled import (
+        arrivals,
+        arrive,
+        arrived,
         cast,
         element,
+        fetch,
         fma,
         gather,
+        gather_data,
         lanes,
+        lead,
         load,
         load_within,
+        on_chip,
         relu,
         scatter,
         shared,
@@ -52,14 +66,20 @@ else:
     )
 
 __all__ = [
-    "EVERYWHERE",
+    "arrivals",
+    "arrive",
+    "arrived",
     "cast",
     "element",
+    "fetch",
     "fma",
     "gather",
+    "gather_data",
     "lanes",
+    "lead",
     "load",
     "load_within",
+    "on_chip",
     "relu",
     "scatter",
     "shared",

@@ -5,81 +5,11 @@ import operator
 from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.cudaimpl import lower as lower_for_cuda
-from numba.cuda.extending import core_models, intrinsic, register_model, type_callable
+from numba.cuda.extending import intrinsic, type_callable
 
-from .policy import THREADS
+from . import llvm
 
-BYTES = 16
-SHARED = 3
-"""LLVM's number of the address space that a block shares."""
-
-INT16, INT32, INT64, FLOAT, DOUBLE = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
-SPAN = types.UniTuple(types.int64, 3)
-
-
-class Packed(types.Type):
-    """What memory holds: some lanes of a dtype, by its NumPy name, the dtype that is computed in, and whether rows
-    of elements may begin and end within a vector."""
-
-    def __init__(self, dtype, lanes, real, ragged):
-        self.dtype = dtype
-        self.lanes = lanes
-        self.real = real
-        self.ragged = ragged
-        super().__init__(name=f"Packed({dtype} x {lanes} in {real}{', ragged' * ragged})")
-
-    @property
-    def vector(self):
-        """What it is in registers."""
-        return Vector(getattr(types, self.real), self.lanes)
-
-    @property
-    def storage(self):
-        """LLVM's type for it: of the short dtypes two lanes in a word, or else memory would be read in pieces."""
-        if self.dtype in ("float32", "float64"):
-            return ir.VectorType(FLOAT if self.dtype == "float32" else DOUBLE, self.lanes)
-        return ir.VectorType(INT32, self.lanes // 2) if self.lanes > 1 else ir.VectorType(INT16, 1)
-
-    @property
-    def single(self):
-        """The same memory an element at a time."""
-        return Packed(self.dtype, 1, self.real, False)
-
-    @property
-    def bytes(self):
-        """Size, and alignment."""
-        return {"float64": 8, "float32": 4}.get(self.dtype, 2) * self.lanes
-
-
-class Vector(types.Type):
-    """Some lanes of float32 or float64 in registers."""
-
-    def __init__(self, dtype, lanes):
-        self.dtype = dtype
-        self.lanes = lanes
-        super().__init__(name=f"Vector({dtype} x {lanes})")
-
-
-@register_model(Packed)
-class PackedModel(core_models.PrimitiveModel):
-    """LLVM's vector of what is stored."""
-
-    def __init__(self, dmm, fe_type):
-        super().__init__(dmm, fe_type, fe_type.storage)
-
-
-@register_model(Vector)
-class VectorModel(core_models.PrimitiveModel):
-    """LLVM's vector, which the compiler takes apart into registers."""
-
-    def __init__(self, dmm, fe_type):
-        element = DOUBLE if fe_type.dtype == types.float64 else FLOAT
-        super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.lanes))
-
-
-def pointer_type(dtype, lanes, real, ragged):
-    """The type of a pointer to vectors."""
-    return types.CPointer(Packed(dtype, lanes, real, ragged))
+SPAN = types.UniTuple(types.int64, 4)
 
 
 @intrinsic
@@ -88,7 +18,7 @@ def load(typingctx, memory, offset):
     packed = memory.dtype
 
     def codegen(context, builder, signature, args):
-        return _load(builder, packed, *args)
+        return llvm.read(builder, packed, *args)
 
     return packed.vector(memory, offset), codegen
 
@@ -99,7 +29,7 @@ def store(typingctx, memory, offset, value):
     packed = memory.dtype
 
     def codegen(context, builder, signature, args):
-        _store(builder, packed, *args)
+        llvm.write(builder, packed, *args)
         return context.get_dummy_value()
 
     return types.void(memory, offset, value), codegen
@@ -109,27 +39,31 @@ def store(typingctx, memory, offset, value):
 def load_within(typingctx, memory, offset, span, fill):
     """The vector at an offset; lanes that are not of the row ``span`` hold those of ``fill``.
 
-    A span is ``(whole, first, stop)``: how many vectors lie in memory entirely, behind which no other lane is read;
-    the row's first element, and the one behind its last. (Before, all lanes are read: a warp takes one way.)
+    A span is ``(whole, first, stop, number)``: how many vectors lie in memory entirely, behind which no other lane is
+    read; the row's first element, and the one behind its last; the vector's number, if memory is on chip. (Of whole
+    vectors all lanes are read: a warp takes one way.)
     """
     packed = memory.dtype
 
     def codegen(context, builder, signature, args):
         source, at, span, fill = args
+        whole, _, stop, number = (builder.extract_value(span, k) for k in range(4))
         if not packed.ragged:
-            return _load(builder, packed, source, at)
-        whole, first, stop = (builder.extract_value(span, k) for k in range(3))
-        with builder.if_else(builder.icmp_signed("<", at, whole)) as (before, behind):
-            with before:
-                vector, first_block = _load(builder, packed, source, at), builder.block
-            with behind:
-                pieces, second_block = _load_in_pieces(builder, packed, source, at, stop), builder.block
-        loaded = builder.phi(vector.type)
-        loaded.add_incoming(vector, first_block)
-        loaded.add_incoming(pieces, second_block)
-        lanes = zip(*(_elements(builder, vector) for vector in (loaded, fill)), strict=True)
-        inside = _inside(builder, packed, *_edges(builder, packed, at, first, stop))
-        return _vector(builder, [builder.select(one, *pair) for one, pair in zip(inside, lanes, strict=True)])
+            return llvm.read(builder, packed, source, number if packed.held else at)
+        if packed.held:
+            loaded = llvm.read(builder, packed, source, number)
+        else:
+            with builder.if_else(builder.icmp_signed("<", at, whole)) as (before, behind):
+                with before:
+                    vector, first_block = llvm.read(builder, packed, source, at), builder.block
+                with behind:
+                    pieces, second_block = llvm.read_in_pieces(builder, packed, source, at, stop), builder.block
+            loaded = builder.phi(vector.type)
+            loaded.add_incoming(vector, first_block)
+            loaded.add_incoming(pieces, second_block)
+        lanes = zip(*(llvm.lanes_of(builder, vector) for vector in (loaded, fill)), strict=True)
+        inside = llvm.lanes_inside(builder, packed, *llvm.edges_of(builder, packed, at, span))
+        return llvm.joined(builder, [builder.select(one, *pair) for one, pair in zip(inside, lanes, strict=True)])
 
     return packed.vector(memory, types.int64, SPAN, fill), codegen
 
@@ -142,20 +76,22 @@ def store_within(typingctx, memory, offset, span, value):
     def codegen(context, builder, signature, args):
         target, at, span, vector = args
         if not packed.ragged:
-            _store(builder, packed, target, at, vector)
+            llvm.write(builder, packed, target, at, vector)
             return context.get_dummy_value()
-        low, high = _edges(builder, packed, at, *(builder.extract_value(span, k) for k in (1, 2)))
-        full = builder.icmp_signed("==", builder.sub(high, low), INT32(packed.lanes))
+        low, high = llvm.edges_of(builder, packed, at, span)
+        full = builder.icmp_signed("==", builder.sub(high, low), llvm.INT32(packed.lanes))
         with builder.if_else(full) as (entire, partial):
             with entire:
-                _store(builder, packed, target, at, vector)
+                llvm.write(builder, packed, target, at, vector)
             with partial:
-                single, begin = _as_single(builder, packed, target), builder.mul(at, INT64(packed.lanes))
-                written = zip(_elements(builder, vector), _inside(builder, packed, low, high), strict=True)
+                single, begin = llvm.as_single(builder, packed, target), builder.mul(at, llvm.INT64(packed.lanes))
+                written = zip(
+                    llvm.lanes_of(builder, vector), llvm.lanes_inside(builder, packed, low, high), strict=True
+                )
                 for lane, (value, inside) in enumerate(written):
                     with builder.if_then(inside):
-                        element = builder.add(begin, INT64(lane))
-                        _store(builder, packed.single, single, element, _vector(builder, [value]))
+                        element = builder.add(begin, llvm.INT64(lane))
+                        llvm.write(builder, packed.single, single, element, llvm.joined(builder, [value]))
         return context.get_dummy_value()
 
     return types.void(memory, types.int64, SPAN, value), codegen
@@ -168,11 +104,106 @@ def within(typingctx, memory, offset, span):
 
     def codegen(context, builder, signature, args):
         if not packed.ragged:
-            return INT32(packed.lanes)
-        low, high = _edges(builder, packed, args[1], *(builder.extract_value(args[2], k) for k in (1, 2)))
-        return builder.select(builder.icmp_signed("<", low, high), builder.sub(high, low), INT32(0))
+            return llvm.INT32(packed.lanes)
+        low, high = llvm.edges_of(builder, packed, args[1], args[2])
+        return builder.select(builder.icmp_signed("<", low, high), builder.sub(high, low), llvm.INT32(0))
 
     return types.int32(memory, types.int64, SPAN), codegen
+
+
+@intrinsic
+def lead(typingctx, memory, value, offset, span, fallback):
+    """The first lane of a vector that is of a row, or ``fallback`` if none is."""
+    packed = memory.dtype
+
+    def codegen(context, builder, signature, args):
+        _, vector, at, span, found = args
+        if not packed.ragged:
+            return llvm.lanes_of(builder, vector)[0]
+        inside = llvm.lanes_inside(builder, packed, *llvm.edges_of(builder, packed, at, span))
+        for lane, is_inside in reversed([*zip(llvm.lanes_of(builder, vector), inside, strict=True)]):
+            found = builder.select(is_inside, lane, found)
+        return found
+
+    return fallback(memory, value, types.int64, SPAN, fallback), codegen
+
+
+@intrinsic
+def on_chip(typingctx, memory, first):
+    """Memory like another for vectors that a block shares, from a number on. How much, the launch tells."""
+    packed = memory.dtype
+    held = llvm.Packed(packed.dtype, packed.lanes, packed.real, packed.ragged, held=True)
+
+    def codegen(context, builder, signature, args):
+        array = ir.ArrayType(packed.storage, 0)
+        block = builder.module.globals.get(llvm.ON_CHIP)
+        if block is None:
+            block = ir.GlobalVariable(builder.module, array, llvm.ON_CHIP, addrspace=llvm.SHARED)
+            block.linkage, block.align = "external", llvm.BYTES
+        pointer = builder.addrspacecast(builder.gep(block, [llvm.INT32(0)] * 2), packed.storage.as_pointer())
+        return builder.gep(pointer, [context.cast(builder, args[1], first, types.int64)])
+
+    return types.CPointer(held)(memory, first), codegen
+
+
+@intrinsic
+def fetch(typingctx, held, memory, offset, span):
+    """Begin to copy a vector onto the chip, in which lanes that are not of the row are left to chance."""
+    packed = memory.dtype
+
+    def codegen(context, builder, signature, args):
+        target, source, at, span = args
+        target = builder.gep(target, [builder.extract_value(span, 3)])
+        if not packed.ragged:
+            llvm.fetch(builder, packed, target, builder.gep(source, [at]))
+            return context.get_dummy_value()
+        with builder.if_else(builder.icmp_signed("<", at, builder.extract_value(span, 0))) as (before, behind):
+            with before:
+                llvm.fetch(builder, packed, target, builder.gep(source, [at]))
+            with behind:
+                pieces = llvm.read_in_pieces(builder, packed, source, at, builder.extract_value(span, 2))
+                llvm.write(builder, packed, target, llvm.INT32(0), pieces)
+        return context.get_dummy_value()
+
+    return types.void(held, memory, types.int64, SPAN), codegen
+
+
+@intrinsic
+def arrived(typingctx):
+    """Wait for all that this thread has begun to copy."""
+
+    def codegen(context, builder, signature, args):
+        wait = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "cp.async.wait_all;", "~{memory}", side_effect=True)
+        builder.call(wait, [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def arrive(typingctx, counters, team):
+    """Count a block of a team; what it has written, those see who see the count."""
+
+    def codegen(context, builder, signature, args):
+        pointer = builder.gep(args[0], [context.cast(builder, args[1], team, types.int64)])
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type])
+        builder.call(ir.InlineAsm(kind, "red.release.gpu.add.u32 [$0], 1;", "l,~{memory}", side_effect=True), [pointer])
+        return context.get_dummy_value()
+
+    return types.void(counters, team), codegen
+
+
+@intrinsic
+def arrivals(typingctx, counters, team):
+    """How many blocks of a team have been counted."""
+
+    def codegen(context, builder, signature, args):
+        pointer = builder.gep(args[0], [context.cast(builder, args[1], team, types.int64)])
+        kind = ir.FunctionType(llvm.INT32, [pointer.type])
+        text = "ld.acquire.gpu.u32 $0, [$1];"
+        return builder.call(ir.InlineAsm(kind, text, "=r,l,~{memory}", side_effect=True), [pointer])
+
+    return types.int32(counters, team), codegen
 
 
 @intrinsic
@@ -181,8 +212,8 @@ def element(typingctx, memory, index):
     packed = memory.dtype
 
     def codegen(context, builder, signature, args):
-        value = _load(builder, packed.single, _as_single(builder, packed, args[0]), args[1])
-        return _elements(builder, value)[0]
+        value = llvm.read(builder, packed.single, llvm.as_single(builder, packed, args[0]), args[1])
+        return llvm.lanes_of(builder, value)[0]
 
     return packed.vector.dtype(memory, types.int64), codegen
 
@@ -193,118 +224,9 @@ def vector_of(typingctx, memory, element):
     lanes = memory.dtype.lanes
 
     def codegen(context, builder, signature, args):
-        return builder.udiv(args[1], INT64(lanes))
+        return builder.udiv(args[1], llvm.INT64(lanes))
 
     return types.int64(memory, types.int64), codegen
-
-
-def _load(builder, packed, source, at):
-    """A vector of what is computed in."""
-    value = builder.load(builder.gep(source, [at]), align=packed.bytes)
-    if packed.dtype in WIDENED:
-        value = _vector(builder, [WIDENED[packed.dtype](builder, short) for short in _shorts(builder, value)])
-    if packed.real == "float64" and packed.dtype != "float64":
-        value = _vector(builder, [builder.fpext(lane, DOUBLE) for lane in _elements(builder, value)])
-    return value
-
-
-def _store(builder, packed, target, at, vector):
-    """The inverse."""
-    if packed.real == "float64" and packed.dtype != "float64":
-        vector = _vector(builder, [builder.fptrunc(lane, FLOAT) for lane in _elements(builder, vector)])
-    if packed.dtype in NARROWED:
-        shorts = [NARROWED[packed.dtype](builder, lane) for lane in _elements(builder, vector)]
-        vector = _vector(builder, _words(builder, shorts) if len(shorts) > 1 else shorts)
-    builder.store(vector, builder.gep(target, [at]), align=packed.bytes)
-
-
-def _load_in_pieces(builder, packed, source, at, stop):
-    """A vector of which an element at a time is read, and none from ``stop`` on: in its place, the last before."""
-    single, begin = _as_single(builder, packed, source), builder.mul(at, INT64(packed.lanes))
-    last, found = builder.sub(stop, INT64(1)), []
-    for lane in range(packed.lanes):
-        element = builder.add(begin, INT64(lane))
-        element = builder.select(builder.icmp_signed("<", element, last), element, last)
-        found += _elements(builder, _load(builder, packed.single, single, element))
-    return _vector(builder, found)
-
-
-def _as_single(builder, packed, pointer):
-    """A pointer to the same memory an element at a time."""
-    return builder.bitcast(pointer, packed.single.storage.as_pointer())
-
-
-def _edges(builder, packed, at, first, stop):
-    """The first lane of a vector that is among the elements, and the one behind the last, from 0 to all lanes."""
-    begin, edges = builder.mul(at, INT64(packed.lanes)), []
-    for element in (first, stop):
-        lane = builder.sub(element, begin)
-        lane = builder.select(builder.icmp_signed(">", lane, INT64(0)), lane, INT64(0))
-        lane = builder.select(builder.icmp_signed("<", lane, INT64(packed.lanes)), lane, INT64(packed.lanes))
-        edges.append(builder.trunc(lane, INT32))
-    return edges
-
-
-def _inside(builder, packed, low, high):
-    """Whether each lane is between two edges."""
-    for lane in range(packed.lanes):
-        above, below = builder.icmp_signed(">=", INT32(lane), low), builder.icmp_signed("<", INT32(lane), high)
-        yield builder.and_(above, below)
-
-
-def _elements(builder, vector):
-    """The lanes of an LLVM vector."""
-    return [builder.extract_element(vector, ir.Constant(INT32, lane)) for lane in range(vector.type.count)]
-
-
-def _vector(builder, elements):
-    """An LLVM vector of some lanes."""
-    vector = ir.Constant(ir.VectorType(elements[0].type, len(elements)), ir.Undefined)
-    for lane, element in enumerate(elements):
-        vector = builder.insert_element(vector, element, ir.Constant(INT32, lane))
-    return vector
-
-
-def _shorts(builder, value):
-    """The 16-bit integers in what was loaded."""
-    elements = _elements(builder, value)
-    if value.type.element == INT16:
-        return elements
-    shifts = ir.Constant(INT32, 0), ir.Constant(INT32, 16)
-    return [builder.trunc(builder.lshr(word, shift), INT16) for word in elements for shift in shifts]
-
-
-def _words(builder, shorts):
-    """Pairs of 16-bit integers as words."""
-    wide = [builder.zext(short, INT32) for short in shorts]
-    sixteen = ir.Constant(INT32, 16)
-    return [builder.or_(low, builder.shl(high, sixteen)) for low, high in zip(wide[::2], wide[1::2], strict=True)]
-
-
-def _from_float16(builder, short):
-    return builder.fpext(builder.bitcast(short, ir.HalfType()), FLOAT)
-
-
-def _from_bfloat16(builder, short):
-    return builder.bitcast(builder.shl(builder.zext(short, INT32), ir.Constant(INT32, 16)), FLOAT)
-
-
-def _to_float16(builder, value):
-    return builder.bitcast(builder.fptrunc(value, ir.HalfType()), INT16)
-
-
-def _to_bfloat16(builder, value):
-    """Rounded to nearest, ties to even, by integer arithmetic; a NaN stays one."""
-    bits = builder.bitcast(value, INT32)
-    odd = builder.and_(builder.lshr(bits, ir.Constant(INT32, 16)), ir.Constant(INT32, 1))
-    rounded = builder.add(bits, builder.add(odd, ir.Constant(INT32, 0x7FFF)))
-    is_nan = builder.fcmp_unordered("uno", value, value)
-    high = builder.select(is_nan, ir.Constant(INT32, 0x7FC00000), rounded)
-    return builder.trunc(builder.lshr(high, ir.Constant(INT32, 16)), INT16)
-
-
-WIDENED = {"float16": _from_float16, "bfloat16": _from_bfloat16}
-NARROWED = {"float16": _to_float16, "bfloat16": _to_bfloat16}
 
 
 @intrinsic
@@ -324,7 +246,7 @@ def splat(typingctx, memory, scalar):
     vector = memory.dtype.vector
 
     def codegen(context, builder, signature, args):
-        return _vector(builder, [context.cast(builder, args[1], scalar, vector.dtype)] * vector.lanes)
+        return llvm.joined(builder, [context.cast(builder, args[1], scalar, vector.dtype)] * vector.lanes)
 
     return vector(memory, scalar), codegen
 
@@ -335,10 +257,10 @@ def fma(typingctx, a, b, c):
 
     def codegen(context, builder, signature, args):
         element = args[0].type.element
-        name = "llvm.fma.f64" if element == DOUBLE else "llvm.fma.f32"
+        name = "llvm.fma.f64" if element == llvm.DOUBLE else "llvm.fma.f32"
         function = builder.module.declare_intrinsic(name, (), ir.FunctionType(element, [element] * 3))
-        lanes = zip(*(_elements(builder, arg) for arg in args), strict=True)
-        return _vector(builder, [builder.call(function, values) for values in lanes])
+        lanes = zip(*(llvm.lanes_of(builder, arg) for arg in args), strict=True)
+        return llvm.joined(builder, [builder.call(function, values) for values in lanes])
 
     return a(a, a, a), codegen
 
@@ -370,7 +292,7 @@ def total(typingctx, value):
     """Sum of the lanes, halves folded onto each other."""
 
     def codegen(context, builder, signature, args):
-        terms = _elements(builder, args[0])
+        terms = llvm.lanes_of(builder, args[0])
         while len(terms) > 1:
             half = len(terms) // 2
             terms = [builder.fadd(terms[lane], terms[lane + half]) for lane in range(half)]
@@ -383,14 +305,14 @@ def _operator(symbols, instruction):
     """Let ``a <symbol> b`` of two equal vectors be one LLVM instruction."""
 
     def typer(context):
-        return lambda a, b: a if isinstance(a, Vector) and a == b else None
+        return lambda a, b: a if isinstance(a, llvm.Vector) and a == b else None
 
     def lowering(context, builder, signature, args):
         return getattr(builder, instruction)(*args)
 
     for symbol in symbols:
         type_callable(symbol)(typer)
-        lower_for_cuda(symbol, Vector, Vector)(lowering)
+        lower_for_cuda(symbol, llvm.Vector, llvm.Vector)(lowering)
 
 
 _operator((operator.add, operator.iadd), "fadd")
@@ -409,15 +331,36 @@ def cast(typingctx, numbers, value):
 
 
 @intrinsic
-def gather(typingctx, memory, numbers, start):
-    """A vector like those of ``memory`` from consecutive numbers."""
-    vector = memory.dtype.vector
+def gather(typingctx, memory, numbers, base, start, stop):
+    """A vector like those of ``memory`` from consecutive numbers behind ``base``, of which there are ``stop``.
+
+    Ragged memory's lanes before the first number and behind the last hold these.
+    """
+    packed = memory.dtype
 
     def codegen(context, builder, signature, args):
-        index = [builder.add(args[2], args[2].type(lane)) for lane in range(vector.lanes)]
-        return _vector(builder, [builder.load(builder.gep(args[1], [i])) for i in index])
+        _, source, base, start, stop = args
+        places = llvm.consecutive(builder, packed, start, stop)
+        return llvm.joined(builder, [builder.load(builder.gep(source, [builder.add(base, place)])) for place in places])
 
-    return vector(memory, numbers, start), codegen
+    return packed.vector(memory, numbers, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def gather_data(typingctx, memory, start, stop):
+    """The same from the elements of ``memory``."""
+    packed = memory.dtype
+
+    def codegen(context, builder, signature, args):
+        source, start, stop = args
+        if not packed.ragged:
+            return llvm.read(builder, packed, source, builder.udiv(start, llvm.INT64(packed.lanes)))
+        single, found = llvm.as_single(builder, packed, source), []
+        for place in llvm.consecutive(builder, packed, start, stop):
+            found += llvm.lanes_of(builder, llvm.read(builder, packed.single, single, place))
+        return llvm.joined(builder, found)
+
+    return packed.vector(memory, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -427,7 +370,7 @@ def scatter(typingctx, numbers, start, step, value):
     def codegen(context, builder, signature, args):
         index = context.cast(builder, args[1], start, types.int64)
         distance = context.cast(builder, args[2], step, types.int64)
-        for element in _elements(builder, args[3]):
+        for element in llvm.lanes_of(builder, args[3]):
             builder.store(element, builder.gep(args[0], [index]))
             index = builder.add(index, distance)
         return context.get_dummy_value()
@@ -436,18 +379,18 @@ def scatter(typingctx, numbers, start, step, value):
 
 
 @intrinsic
-def shared(typingctx, memory, rows):
-    """Memory that a block shares: a literal number of rows, each of a number for every thread and lane."""
-    vector = memory.dtype.vector if isinstance(memory.dtype, Packed) else Vector(memory.dtype, 1)
-    if not isinstance(rows, types.IntegerLiteral):
+def shared(typingctx, memory, rows, columns):
+    """Memory that a block shares: a literal number of rows of so many columns, each of a number for every lane."""
+    vector = memory.dtype.vector if isinstance(memory.dtype, llvm.Packed) else llvm.Vector(memory.dtype, 1)
+    if not isinstance(rows, types.IntegerLiteral) or not isinstance(columns, types.IntegerLiteral):
         return None
 
     def codegen(context, builder, signature, args):
         element = context.get_value_type(vector.dtype)
-        array = ir.ArrayType(element, rows.literal_value * THREADS * vector.lanes)
+        array = ir.ArrayType(element, rows.literal_value * columns.literal_value * vector.lanes)
         name = builder.module.get_unique_name("shared")
-        block = ir.GlobalVariable(builder.module, array, name, addrspace=SHARED)
-        block.linkage, block.initializer, block.align = "internal", ir.Constant(array, ir.Undefined), BYTES
-        return builder.addrspacecast(builder.gep(block, [ir.Constant(INT32, 0)] * 2), element.as_pointer())
+        block = ir.GlobalVariable(builder.module, array, name, addrspace=llvm.SHARED)
+        block.linkage, block.initializer, block.align = "internal", ir.Constant(array, ir.Undefined), llvm.BYTES
+        return builder.addrspacecast(builder.gep(block, [ir.Constant(llvm.INT32, 0)] * 2), element.as_pointer())
 
-    return types.CPointer(vector.dtype)(memory, rows), codegen
+    return types.CPointer(vector.dtype)(memory, rows, columns), codegen

@@ -1,23 +1,27 @@
 """Vectors in the simulator: see ``simd``."""
 
+import sys
 import threading
+import time
 
 import numpy as np
 
-from .policy import THREADS
-from .toolkit import cuda
+from . import toolkit
 
-ALLOCATION = threading.Lock()
+LOCK = threading.Lock()
+PATIENCE = 60.0
+"""Seconds after which a block's team is taken to have failed."""
 
 
 class Simulated:
     """Memory as a kernel sees it: vectors of data, or with no ``lanes`` numbers; ``real`` is computed in."""
 
-    def __init__(self, array, lanes, real, ragged=False):
+    def __init__(self, array, lanes, real, ragged=False, held=False):
         self.array = array
         self.lanes = lanes
         self.real = np.dtype(real)
         self.ragged = ragged
+        self.held = held
 
     def single(self):
         """The same memory an element at a time."""
@@ -56,15 +60,41 @@ def store(memory, offset, value):
 def load_within(memory, offset, span, fill):
     """The vector at an offset; lanes that are not of the row ``span`` hold those of ``fill``.
 
-    A span is ``(whole, first, stop)``: how many vectors lie in memory entirely, behind which no other lane is read;
-    the row's first element, and the one behind its last.
+    A span is ``(whole, first, stop, number)``: how many vectors lie in memory entirely, behind which no other lane is
+    read; the row's first element, and the one behind its last; the vector's number, if memory is on chip.
     """
+    at = span[3] if memory.held else offset
     if not memory.ragged:
-        return load(memory, offset)
+        return load(memory, at)
     value, single = np.array(fill), memory.single()
     for lane in _inside(memory, offset, span):
-        value[lane] = load(single, offset * value.size + lane)[0]
+        value[lane] = load(single, at * value.size + lane)[0]
     return value
+
+
+def lead(memory, value, offset, span, fallback):
+    """The first lane of a vector that is of a row, or ``fallback`` if none is."""
+    inside = _inside(memory, offset, span) if memory.ragged else [0]
+    return value[inside[0]] if inside else fallback
+
+
+def on_chip(memory, first):
+    """Memory like another for vectors that a block shares, from a number on. How much, the launch tells."""
+    size = toolkit.current_block().held // memory.array.itemsize
+    array = _block_memory("on chip", size, memory.array.dtype)[first * memory.lanes :]
+    return Simulated(array, memory.lanes, memory.real, memory.ragged, held=True)
+
+
+def fetch(held, memory, offset, span):
+    """Begin to copy a vector onto the chip, in which lanes that are not of the row are left to chance: here NaN."""
+    single, target, size = memory.single(), held.single(), memory.lanes
+    held[span[3]] = np.full(held[span[3]].nbytes, 0xFF, np.uint8).view(held.array.dtype)
+    for lane in _inside(memory, offset, span) if memory.ragged else range(size):
+        target[span[3] * size + lane] = single[offset * size + lane]
+
+
+def arrived():
+    """Wait for all that this thread has begun to copy."""
 
 
 def store_within(memory, offset, span, value):
@@ -83,7 +113,7 @@ def within(memory, offset, span):
 
 def _inside(memory, offset, span):
     """Those lanes."""
-    begin, (_, first, stop) = offset * lanes(memory), span
+    begin, (_, first, stop, _) = offset * lanes(memory), span
     return range(max(0, first - begin), min(lanes(memory), stop - begin))
 
 
@@ -134,9 +164,20 @@ def cast(numbers, value):
     return numbers.array.dtype.type(value)
 
 
-def gather(memory, numbers, start):
-    """A vector like those of ``memory`` from consecutive numbers."""
-    return np.array([numbers[start + lane] for lane in range(lanes(memory))])
+def gather(memory, numbers, base, start, stop):
+    """A vector like those of ``memory`` from consecutive numbers behind ``base``, of which there are ``stop``.
+
+    Ragged memory's lanes before the first number and behind the last hold these.
+    """
+    index = np.arange(start, start + lanes(memory))
+    index = np.clip(index, 0, stop - 1) if memory.ragged else index
+    return np.array([numbers[base + i] for i in index])
+
+
+def gather_data(memory, start, stop):
+    """The same from the elements of ``memory``."""
+    single = memory.single()
+    return gather(memory, [load(single, i)[0] for i in range(stop)], 0, start, stop)
 
 
 def scatter(numbers, start, step, value):
@@ -145,8 +186,34 @@ def scatter(numbers, start, step, value):
         numbers[start + lane * step] = value[lane]
 
 
-def shared(memory, rows):
-    """Memory that a block shares: rows of a number for each thread and lane."""
-    width = memory.lanes or 1
-    with ALLOCATION:  # two threads that find nothing there would each get their own
-        return cuda.shared.array(rows * THREADS * width, memory.real)
+def shared(memory, rows, columns):
+    """Memory that a block shares: rows of so many columns, each of a number for every lane."""
+    caller = sys._getframe(1)
+    size = rows * columns * (memory.lanes or 1)
+    array = _block_memory((caller.f_code, rows, columns), size, memory.real)
+    return Simulated(array, None, memory.real)
+
+
+def _block_memory(name, size, dtype):
+    """An array that a block shares; at first every bit is set, which is a NaN in all dtypes."""
+    arrays = toolkit.current_block().arrays
+    with LOCK:
+        if name not in arrays:
+            arrays[name] = np.full(size * np.dtype(dtype).itemsize, 0xFF, np.uint8).view(dtype)
+    return arrays[name]
+
+
+def arrive(counters, team):
+    """Count a block of a team."""
+    with LOCK:
+        counters[team] += 1
+
+
+def arrivals(counters, team):
+    """How many blocks of a team have been counted."""
+    block = toolkit.current_block()
+    block.waits_since = block.waits_since or time.monotonic()
+    if time.monotonic() - block.waits_since > PATIENCE:
+        raise TimeoutError("the other blocks of the team do not arrive")
+    time.sleep(0)
+    return counters[team]

@@ -4,6 +4,9 @@ In the simulator (``NUMBA_ENABLE_CUDASIM=1``) kernels run as Python threads, and
 """
 
 import functools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from cuda.core.utils import StridedMemoryView
@@ -17,6 +20,14 @@ LEGACY_STREAM = 1
 """The handle of the default stream where one must be named."""
 
 
+class Card(NamedTuple):
+    """What plans depend on."""
+
+    room: int
+    """Bytes that a block can have on chip."""
+    multiprocessors: int
+
+
 def device(function):
     """Compile a helper that kernels call."""
     return function if SIMULATED else numba_cuda.jit(device=True)(function)
@@ -24,7 +35,11 @@ def device(function):
 
 def kernel(function):
     """Compile a kernel for the types that it is launched with, or load it from Numba's cache."""
-    return numba_cuda.jit(function) if SIMULATED else cached(numba_cuda.jit, function)
+    from .policy import BLOCKS_EACH, THREADS  # which asks whether this is the simulator
+
+    if SIMULATED:
+        return numba_cuda.jit(function)
+    return cached(functools.partial(numba_cuda.jit, launch_bounds=(THREADS, BLOCKS_EACH)), function)
 
 
 def upload(array):
@@ -44,7 +59,8 @@ def from_dlpack(array, stream):
 
 if SIMULATED:
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
-    from numba.cuda.simulator.kernel import _get_kernel_context
+    from numba.cuda.simulator.kernel import BlockManager, _get_kernel_context, _push_kernel_context
+    from numba.cuda.simulator.kernelapi import FakeCUDAModule
 
     class _Simulated:
         """The names in ``cuda`` that a running kernel sees.
@@ -56,6 +72,38 @@ if SIMULATED:
             return getattr(_get_kernel_context(), name)
 
     cuda = _Simulated()
+
+    class Block(BlockManager):
+        """A block that runs, and what its threads share."""
+
+        def __init__(self, kernel, grid, threads, held):
+            super().__init__(kernel, grid, threads, False)
+            self.held = held
+            self.arrays = {}
+            self.waits_since = None
+
+    def current_block():
+        """The block that the current thread belongs to."""
+        return threading.current_thread()._manager
+
+    def simulated(kernel, blocks, threads, held, team):
+        """A function of the arguments that runs a kernel: one block after the other, or two teams at a time."""
+        together = 2 * team if team > 1 else 1
+        grid = (min(blocks, together) if team > 1 else blocks), 1, 1
+
+        def run(block, arguments):
+            Block(kernel.py_func, grid, (threads, 1, 1), held).run((block, 0, 0), *arguments)
+
+        def launch(*arguments):
+            with _push_kernel_context(FakeCUDAModule(grid, (threads, 1, 1), 0)), ThreadPoolExecutor(together) as pool:
+                for finished in [pool.submit(run, block, arguments) for block in range(grid[0])]:
+                    finished.result()
+
+        return launch
+
+    def zero(memory, stream):
+        """Let all bits of an array be 0."""
+        np.asarray(memory).view(np.uint8)[...] = 0
 
     def interface(array):
         """What ``__cuda_array_interface__`` tells."""
@@ -83,6 +131,10 @@ if SIMULATED:
     def current_device():
         """Number of the device that this thread uses."""
         return 0
+
+    def card(device):
+        """What plans depend on of a device."""
+        return Card(room=1 << 20, multiprocessors=8)
 
     def synchronize(stream):
         """Wait for all that was launched on a stream."""
@@ -129,6 +181,20 @@ else:
         status, number = driver.cuCtxGetDevice()
         return numba_cuda.get_current_device().id if status else int(number)
 
+    @functools.cache
+    def card(device):
+        """What plans depend on of a device."""
+        attributes = driver.CUdevice_attribute
+        room = _asked(
+            driver.cuDeviceGetAttribute, attributes.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, device
+        )
+        count = _asked(driver.cuDeviceGetAttribute, attributes.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device)
+        return Card(room, count)
+
+    def zero(memory, stream):
+        """Let all bits of an array be 0."""
+        _asked(driver.cuMemsetD8Async, memory.address, 0, memory.end - memory.address, stream)
+
     def synchronize(stream):
         """Wait for all that was launched on a stream."""
         _asked(driver.cuStreamSynchronize, stream)
@@ -140,14 +206,27 @@ else:
             raise RuntimeError(f"{function.__name__} failed: {status.name}")
         return answer[0] if answer else None
 
-    def prepared(kernel, types, blocks, threads):
+    def prepared(kernel, types, blocks, threads, held, team):
         """A function of the stream and the arguments that launches a kernel on the current device.
 
-        Compiling it, or loading it from the cache, is done before.
+        Compiling it, or loading it from the cache, is done before. A block that holds much on chip must ask for it, and
+        gets the L1 cache's share of it, too. Teams are launched so that all of their blocks are resident, as many of
+        them as there is room for.
         """
-        function = kernel.compile(types)._codelibrary.get_cufunc().kernel
-        config = LaunchConfig(grid=(blocks, 1, 1), block=(threads, 1, 1))
-        return lambda stream, arguments: launch_on(_stream(stream), config, function, *arguments)
+        known = kernel.compile(types)._codelibrary.get_cufunc()
+        if held:
+            attributes = driver.CUfunction_attribute
+            for attribute, value in (
+                (attributes.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, held),
+                (attributes.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100),
+            ):
+                _asked(driver.cuKernelSetAttribute, attribute, value, known.handle, current_device())
+        if team > 1:
+            resident = known.kernel.occupancy.max_active_blocks_per_multiprocessor(threads, held)
+            resident *= card(current_device()).multiprocessors
+            blocks = min(blocks, resident // team * team)
+        config = LaunchConfig(grid=(blocks, 1, 1), block=(threads, 1, 1), shmem_size=held, is_cooperative=team > 1)
+        return lambda stream, arguments: launch_on(_stream(stream), config, known.kernel, *arguments)
 
     @functools.lru_cache(maxsize=64)
     def _stream(handle):
