@@ -13,17 +13,17 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture(params=["alone", "in teams", "in parts"])
-def how(request, monkeypatch):
-    """The way that calls on small arrays of a device take: what blocks hold on chip. (Imported here, as below.)"""
-    from kinds import HELD
+@pytest.fixture(params=["as planned", "in teams", "in parts"])
+def way(request, monkeypatch):
+    """How a device's kernels are launched: as planned, which is on chip where arrays are small, by teams of blocks, or
+    in several launches; by the bytes that a block may hold. (Imported here, as below.)"""
+    from numbabn.backends.cuda import cut, policy, toolkit
 
-    from numbabn.backends.cuda import plans, policy
-
-    monkeypatch.setattr(policy, "ON_CHIP", HELD[request.param])
-    plans.launch_for.cache_clear()
+    held = {"as planned": policy.ON_CHIP, "in teams": 256 if toolkit.SIMULATED else 12 << 10, "in parts": 0}
+    monkeypatch.setattr(policy, "ON_CHIP", held[request.param])
+    cut.launch_for.cache_clear()
     yield request.param
-    plans.launch_for.cache_clear()
+    cut.launch_for.cache_clear()
 
 
 def pytest_generate_tests(metafunc):

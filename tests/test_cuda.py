@@ -1,5 +1,5 @@
-"""The CUDA backend without a card: in numba-cuda's simulator, and compiled. Each in a process of its own, since the
-simulator is chosen at import."""
+"""The CUDA backend without a card: in numba-cuda's simulator, compiled, and as cut for cards that are not
+here. Each in a process of its own, since the simulator is chosen at import."""
 
 import importlib.util
 import os

@@ -15,10 +15,21 @@ if not nbn.backends()["cuda"].available:
     pytest.skip("no CUDA device", allow_module_level=True)
 
 from device_arrays import *  # noqa: F403 (the same tests as in the simulator)
-from kinds import KINDS
+from kinds import KINDS, ways_met
 from test_backends import check_against_specification
 
 pytestmark = pytest.mark.gpu
+
+
+def test_cases_meet_all_ways_to_launch(way):
+    met = ways_met(CASES)
+    for family, widths in (("planes", ("narrow", "wide", "ragged")), ("rows", ("narrow", "wide"))):
+        if way == "in teams":
+            assert met[family] >= {(width, "held", True) for width in widths}
+        else:
+            assert {width for width, held, _ in met[family] if held == ("held" if way == "as planned" else "read")} >= {
+                *widths
+            }
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
@@ -34,7 +45,7 @@ def test_matches_specification(case, dtype, activation, with_residual, training,
 @pytest.mark.parametrize("with_residual", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_all_ways_match_the_specification(case, dtype, with_residual, training, how):
+def test_all_ways_match_the_specification(case, dtype, with_residual, training, way):
     form = {"training": training, "activation": "relu", "with_residual": with_residual}
     check_against_specification(case, dtype, kind=KINDS[0], **form)
 
@@ -46,7 +57,7 @@ def test_arrays_of_the_host_are_carried(case, dtype):
 
 
 @pytest.mark.parametrize("name", ["NCHW-many-runs", "NC-one-channel", "NC-65", "NCHW-channels-last"])
-def test_a_hundred_runs_are_bitwise_the_same(name, library, how):
+def test_a_hundred_runs_are_bitwise_the_same(name, library, way):
     case = next(case for case in CASES if case.name == name)
     given = operands(case)
     x, dy = (library.send(case.place(encoded(values, "float32")), "float32") for values in (given.x, given.dy))
@@ -122,7 +133,7 @@ def test_more_than_two_to_the_31_elements(shape, channels_last):
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_agrees_with_pytorch(dtype, how):
+def test_agrees_with_pytorch(dtype, way):
     import torch
 
     x, dy = (torch.randn(16, 24, 14, 14, device="cuda", dtype=getattr(torch, dtype)) for _ in range(2))

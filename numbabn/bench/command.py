@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
-from .. import __version__, machine
+from .. import machine
 from ..backends import load
 from ..errors import UsageError
 from ..extras import need
@@ -145,18 +145,17 @@ def _measure_card(options, todo, path, progress):
             raise UsageError(f"--{name} is for --device cpu")
     load("cuda")
     arrays = cuda.library()
-    peers = arrays.peers()
+    systems = {"numbabn": cuda.Numbabn(), **arrays.peers()}
     effort = Effort(None, options.repeats) if options.repeats else Effort(options.seconds)
     report = {
         "format": FORMAT,
         "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "machine": cuda.describe(arrays),
         "setting": asdict(options),
-        "systems": {"numbabn": {"version": __version__}, **{name: {"version": arrays.library} for name in peers}},
+        "systems": {name: {"version": cuda.version_of(system, arrays)} for name, system in systems.items()},
         "stolen": 0.0,
         "cells": [],
     }
-    systems = {"numbabn": cuda.Numbabn(), **peers}
     print(table.heading(report), flush=True)
     bar = need("tqdm", "bench").tqdm(total=len(todo), unit="cell") if progress else None
     for cell in todo:

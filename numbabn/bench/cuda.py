@@ -1,7 +1,8 @@
 """``numbabn bench --device cuda``: numbabn beside PyTorch's ways to batch norm, on one card and in one process.
 
 Times are those between two CUDA events around a call. Buffers are rotated, so that no call finds its data in the L2
-cache. Without PyTorch, CuPy makes the arrays, and only the copy stands beside numbabn.
+cache. Without PyTorch, CuPy makes the arrays; then only the copy and numbabn's own kernels in parts stand beside
+it.
 """
 
 import re
@@ -165,9 +166,11 @@ class InParts(Numbabn):
     def call(self, cell, given):
         from ..backends.cuda import toolkit
 
+        card = toolkit.card
+        without = card(toolkit.current_device())._replace(shared_memory=0)
+
         def in_parts(call):
-            card = toolkit.card
-            toolkit.card = lambda device: card(device)._replace(room=0)
+            toolkit.card = lambda device: without
             try:
                 return call()
             finally:
@@ -254,6 +257,11 @@ def describe(arrays) -> dict:
         "driver": driver[1] if driver else "unknown",
         "versions": [f"numbabn {nbn.__version__}", *arrays.versions],
     }
+
+
+def version_of(system, arrays) -> str:
+    """What is told of a system in a report."""
+    return nbn.__version__ if isinstance(system, Numbabn) else arrays.library
 
 
 def measure(cell: Cell, arrays, systems: dict, dtype: str, effort: Effort, advance=lambda: None) -> dict:

@@ -48,7 +48,7 @@ def test_without_activation_the_residuals_gradient_is_dy_itself(library):
 
 @pytest.mark.parametrize("shape", [(4, 6, 5), (5, 24), (5, 3, 9)])
 @pytest.mark.parametrize("what", ["x", "residual"])
-def test_in_place(library, what, shape, how):
+def test_in_place(library, what, shape, way):
     values = np.resize(X, shape), np.resize(DY, shape)
     arrays = dict(zip(("x", "residual"), (send(library, value) for value in values), strict=True))
     expected = nbn.batch_norm(**arrays, training=True, activation="relu")

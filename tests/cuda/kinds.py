@@ -8,7 +8,7 @@ import importlib.util
 import numpy as np
 from cases import decoded
 
-from numbabn.backends.cuda import policy, toolkit
+from numbabn.backends.cuda import cut, toolkit
 
 TYPESTR = {"float32": "<f4", "float64": "<f8", "float16": "<f2", "bfloat16": "<V2", "int32": "<i4"}
 
@@ -126,5 +126,16 @@ if importlib.util.find_spec("torch"):
 if importlib.util.find_spec("cupy") and not toolkit.SIMULATED:
     KINDS.append(CuPy())
 
-HELD = {"alone": policy.ON_CHIP, "in teams": 64 if toolkit.SIMULATED else 2048, "in parts": 0}
-"""Bytes that blocks may hold, so that they hold all of a channel, or a team's part of it, or nothing."""
+
+def ways_met(cases):
+    """How calls on some cases in float32 are launched: for each family, vectors, whether they are held on chip both
+    forward and backward, and whether several blocks take a channel."""
+    met = {"planes": set(), "rows": set()}
+    for case in cases:
+        outer = int(np.prod(case.shape[: case.axis]))
+        shape = outer, case.channels, int(np.prod(case.shape)) // (outer * case.channels)
+        forward, backward = (cut.launch_for(shape, "float32", 16, True, inputs, toolkit.card(0)) for inputs in (1, 2))
+        width = "ragged" if forward.words.ragged else "wide" if forward.words.lanes == 4 else "narrow"
+        held = "held" if forward.shared_bytes and backward.shared_bytes else "read"
+        met[forward.family.__name__.split(".")[-1]].add((width, held, forward.count > 1))
+    return met

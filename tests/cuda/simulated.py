@@ -5,30 +5,31 @@ import sys
 import numpy as np
 import pytest
 from cases import CASES, EPILOGUES, Case
-from kinds import Interface
+from kinds import Interface, ways_met
 from test_backends import check_against_specification
 
 import numbabn as nbn
-from numbabn.backends.cuda import on_device, planes, plans, toolkit
+from numbabn.backends.cuda import cut, on_device
 from numbabn.backends.cuda.simd_simulated import Simulated, load, store
 from numbabn.bench.cuda import InParts, Operands
 from numbabn.bench.measure import Cell
 
-SMALL = [case for case in CASES if np.prod(case.shape) <= 260]
-SMALL += [Case("NC-12", (31, 12)), Case("NHWC-8", (3, 2, 3, 8), axis=-1), Case("NCHW-8", (9, 2, 2, 4))]
-SMALL += [
+SMALL = [case for case in CASES if np.prod(case.shape) <= 260] + [
+    Case("NC-12", (31, 12)),  # several blocks of a tile
     Case("NC-8", (9, 8)),
-    Case("NC-65", (5, 65)),
+    Case("NC-5x8", (5, 8)),  # one block
+    Case("NC-3x8", (3, 8)),  # few values, computed in float64
+    Case("NC-65", (5, 65)),  # ragged rows
     Case("NC-10", (13, 10)),
+    Case("NHWC-8", (3, 2, 3, 8), axis=-1),
+    Case("NCHW-8", (9, 2, 2, 4)),  # rows of whole vectors
     Case("NCHW-32", (4, 2, 4, 8)),
+    Case("NCL-3", (9, 2, 3)),  # rows of less than a vector
     Case("NCL-5", (3, 4, 5)),
-    Case("NCHW-3x3", (5, 3, 3, 3)),
-]
-SMALL += [
+    Case("NCL-7", (11, 2, 7)),
+    Case("NCL-9", (9, 2, 9)),  # ragged rows of several vectors
     Case("NCL-one-row", (1, 2, 9)),
-    Case("NC-3x8", (3, 8)),
-    Case("NCL-3", (9, 2, 3)),
-    Case("NCL-9", (9, 2, 9)),
+    Case("NCHW-3x3", (5, 3, 3, 3)),
     Case("F", (3, 4, 5, 3), memory="F"),
 ]
 
@@ -42,42 +43,35 @@ def _quick_threads():
     sys.setswitchinterval(before)
 
 
-def test_small_cases_meet_all_ways_to_launch(how):
-    met = {"planes": set(), "rows": set()}
-    for case in SMALL:
-        outer, channels = int(np.prod(case.shape[: case.axis])), case.channels
-        inner = int(np.prod(case.shape)) // (outer * channels)
-        launch = plans.launch_for((outer, channels, inner), "float32", 16, True, 1, toolkit.card(0))
-        width = "ragged" if launch.words.ragged else "wide" if launch.words.lanes == 4 else "narrow"
-        held = "held" if launch.held else "read"
-        met["planes" if launch.family is planes else "rows"].add((width, held, launch.count > 1))
+def test_small_cases_meet_all_ways_to_launch(way):
+    met = ways_met(SMALL)
     widths = "narrow", "wide", "ragged"
-    if how == "in parts":
+    if way == "in parts":
         assert met["planes"] == {(width, "read", several) for width in widths for several in (False, True)}
         assert met["rows"] == met["planes"] - {("ragged", "read", False)}
     else:
-        assert met["planes"] >= {(width, "held", how == "in teams") for width in widths}
-        assert met["rows"] >= {(width, "held", how == "in teams") for width in widths[:2]}
+        assert met["planes"] >= {(width, "held", way == "in teams") for width in widths}
+        assert met["rows"] >= {(width, "held", way == "in teams") for width in widths[:2]}
 
 
-WAYS = [("float32", "alone"), ("float32", "in teams"), ("float32", "in parts"), ("float64", "in parts")]
-SHORT_WAYS = [("float16", "alone"), ("bfloat16", "alone"), ("bfloat16", "in teams"), ("float16", "in parts")]
+WAYS = [("float32", "as planned"), ("float32", "in teams"), ("float32", "in parts"), ("float64", "in parts")]
+SHORT_WAYS = [("float16", "as planned"), ("bfloat16", "as planned"), ("bfloat16", "in teams"), ("float16", "in parts")]
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
 @pytest.mark.parametrize(("activation", "with_residual"), EPILOGUES)
-@pytest.mark.parametrize(("dtype", "how"), WAYS, indirect=["how"])
+@pytest.mark.parametrize(("dtype", "way"), WAYS, indirect=["way"])
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
-def test_matches_specification(case, dtype, activation, with_residual, training, how):
+def test_matches_specification(case, dtype, activation, with_residual, training, way):
     form = {"training": training, "activation": activation, "with_residual": with_residual}
     check_against_specification(case, dtype, kind=Interface(), **form)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
 @pytest.mark.parametrize("with_residual", [True, False])
-@pytest.mark.parametrize(("dtype", "how"), SHORT_WAYS, indirect=["how"])
+@pytest.mark.parametrize(("dtype", "way"), SHORT_WAYS, indirect=["way"])
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
-def test_short_dtypes_match_the_specification(case, dtype, with_residual, training, how):
+def test_short_dtypes_match_the_specification(case, dtype, with_residual, training, way):
     form = {"training": training, "activation": "relu", "with_residual": with_residual}
     check_against_specification(case, dtype, kind=Interface(), **form)
 
@@ -91,7 +85,7 @@ def test_arrays_of_the_host_are_carried(case, dtype, training):
 
 
 @pytest.mark.parametrize("shape", [(9, 8), (5, 3, 9), (3, 2, 8)])
-def test_a_distant_mean_takes_no_digits(shape, how):
+def test_a_distant_mean_takes_no_digits(shape, way):
     x = (1e4 + 0.01 * np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
     exact = nbn.batch_stats(x, backend="reference")
     stats = nbn.batch_stats(x, backend="cuda")
@@ -100,11 +94,19 @@ def test_a_distant_mean_takes_no_digits(shape, how):
     np.testing.assert_allclose(y, nbn.batch_norm(x, training=True, eps=0.0, backend="reference"), atol=1e-4)
 
 
-def test_a_negative_running_variance_gives_nan(how):
+def test_a_negative_running_variance_gives_nan(way):
     x = np.random.default_rng(0).standard_normal((4, 3))
     y = nbn.batch_norm(x, None, None, np.zeros(3), np.array([-1.0, 1.0, 2.0]), backend="cuda")
     assert np.isnan(y[:, 0]).all()
     assert np.isfinite(y[:, 1:]).all()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("shape", [(4, 8), (4, 3), (4, 2, 3), (3, 9)])
+def test_a_variance_of_zero_without_eps_gives_inf(shape, way):
+    x = np.random.default_rng(0).standard_normal(shape)
+    running = [np.zeros(shape[1]), np.zeros(shape[1])]
+    np.testing.assert_array_equal(nbn.batch_norm(x, None, None, *running, eps=0.0, backend="cuda"), np.sign(x) * np.inf)
 
 
 def test_running_statistics_of_the_host_keep_their_digits():
@@ -118,7 +120,7 @@ def test_running_statistics_of_the_host_keep_their_digits():
 @pytest.mark.parametrize("shape", [(9, 8), (5, 3, 9)])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_what_is_no_number_stays_in_its_channel(shape, value, how):
+def test_what_is_no_number_stays_in_its_channel(shape, value, way):
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     clean = nbn.batch_norm(x, training=True, backend="cuda")
     x[2, 1] = value
@@ -148,7 +150,7 @@ def test_the_bench_measures_in_parts_too(monkeypatch):
     launches = []
 
     def launch_for(*arguments):
-        launches.append(plans.launch_for(*arguments))
+        launches.append(cut.launch_for(*arguments))
         return launches[-1]
 
     monkeypatch.setattr(on_device, "launch_for", launch_for)
@@ -156,6 +158,6 @@ def test_the_bench_measures_in_parts_too(monkeypatch):
     given = Operands(*(Interface().send(x, "float32") for _ in range(3)), None, None, None, None)
     call = InParts().call(Cell("backward", "NCHW", "none", x.shape), given)
     assert len(call()) == 1
-    assert [launch.held for launch in launches] == [0, 0]
+    assert [launch.shared_bytes for launch in launches] == [0, 0]
     nbn.batch_norm(given.x, training=True)
-    assert launches[-1].held > 0
+    assert launches[-1].shared_bytes > 0

@@ -6,9 +6,9 @@ from ...places import dtype_name
 from .. import reference
 from ..host import MEAN, VAR
 from . import passes, toolkit
+from .cut import launch_for
 from .libraries import NUMBA, Space
 from .memory import Memory
-from .plans import launch_for
 
 HALVES = True
 """Whether data may be float16 or bfloat16."""
@@ -69,7 +69,7 @@ def _space():
 
 
 def _launch(space, x, training, inputs):
-    """Memory of Numba's begins at a multiple of 256 bytes."""
+    """How a call is launched. (Memory of Numba's begins at multiples of 256 bytes, of which 16 count.)"""
     return launch_for(x.shape, dtype_name(x.dtype), 16, training, inputs, toolkit.card(space.device))
 
 

@@ -49,9 +49,7 @@ class Words(NamedTuple):
 class Launch:
     """One shape and dtype of data, and how its kernels are launched. One object of each kind keeps what it can."""
 
-    __slots__ = ("blocks", "channels", "count", "family", "held", "prepared", "sizes", "values", "words")
-
-    def __init__(self, family, words, sizes, count, blocks, held, channels, values):
+    def __init__(self, family, words, sizes, count, blocks, shared_bytes, *, channels, values, waits):
         self.family = family
         """The module of its kernels."""
         self.words = words
@@ -61,9 +59,10 @@ class Launch:
         self.count = count
         """Parts that a channel's values are summed in."""
         self.blocks = blocks
-        self.held = held
-        """Bytes that a block holds on chip, for the kernels that do all in one launch; 0 where three launches do. The
-        ``count`` blocks of a channel or tile are then a team, and have to run at the same time."""
+        self.shared_bytes = shared_bytes
+        """That a block holds on chip, for the kernels that do all in one launch; 0 where several launches do."""
+        self.team = count if shared_bytes and waits else 1
+        """Blocks that wait for each other, and have to run at the same time; 1 if none does."""
         self.channels = channels
         self.values = values
         """Of a channel."""
@@ -73,35 +72,36 @@ class Launch:
     def walk(self, space, name, *arguments):
         """Launch one of the family's kernels; on no elements there is nothing to do."""
         if self.blocks:
-            blocks, team = self.blocks, self.count if self.held else 1
-            self._run(space, self.family, name, blocks, (*arguments[0], *self.sizes, *arguments[1:]), self.held, team)
+            arguments = *arguments[0], *self.sizes, *arguments[1:]
+            self._run(space, self.family, name, self.blocks, arguments, self.shared_bytes, self.team)
 
     def settle(self, space, name, *arguments):
         """Launch one of the kernels on numbers for each channel."""
         if self.channels:
             self._run(space, moments, name, ceil_div(self.channels, THREADS // SETTLERS), arguments)
 
-    def _run(self, space, module, name, blocks, arguments, held=0, team=1):
+    def _run(self, space, module, name, blocks, arguments, shared_bytes=0, team=1):
         key = name, space.device
         if key not in self.prepared:
             kernel, kinds = getattr(module, name), module.KINDS[name]
-            self.prepared[key] = launcher(self.words, kernel, kinds, blocks, held, team)
+            self.prepared[key] = launcher(self.words, kernel, kinds, blocks, shared_bytes, team)
         self.prepared[key](space.stream, arguments)
 
 
-def launcher(words, kernel, kinds, blocks, held=0, team=1):
+def launcher(words, kernel, kinds, blocks, shared_bytes=0, team=1):
     """A function of the stream and the arguments that launches a kernel on the current device.
 
-    ``held`` is how many bytes each block has on chip besides what the kernel's text asks for. Blocks that are a
-    ``team`` run at the same time.
+    ``shared_bytes`` each block has on chip besides what the kernel's text asks for. Blocks that are a ``team`` run at
+    the same time.
+
     ``kinds`` has a letter for each argument: memory of data (d), of numbers for each channel in the dtype that is
     computed in (n) or that of the parameters (p), or of counters (c); an integer of 32 or 64 bits (i, l); a number of
     the dtype that is computed in (f).
     """
     if toolkit.SIMULATED:
-        launch = toolkit.simulated(kernel, blocks, THREADS, held, team)
+        launch = toolkit.simulated(kernel, blocks, THREADS, shared_bytes, team)
         return lambda stream, arguments: launch(*map(partial(_simulated, words), kinds, arguments))
-    launch = toolkit.prepared(kernel, types_of(words, kinds), blocks, THREADS, held, team)
+    launch = toolkit.prepared(kernel, types_of(words, kinds), blocks, THREADS, shared_bytes, team)
     if "f" in kinds and words.real == "float32":
 
         def launch_with_floats(stream, arguments):

@@ -18,13 +18,13 @@ class Packed(types.Type):
     """What memory holds: some lanes of a dtype, by its NumPy name, the dtype that is computed in, whether rows of
     elements may begin and end within a vector, and whether the memory is on chip."""
 
-    def __init__(self, dtype, lanes, real, ragged, held=False):
+    def __init__(self, dtype, lanes, real, ragged, on_chip=False):
         self.dtype = dtype
         self.lanes = lanes
         self.real = real
         self.ragged = ragged
-        self.held = held
-        super().__init__(name=f"Packed({dtype} x {lanes} in {real}{', ragged' * ragged}{', on chip' * held})")
+        self.on_chip = on_chip
+        super().__init__(name=f"Packed({dtype} x {lanes} in {real}{', ragged' * ragged}{', on chip' * on_chip})")
 
     @property
     def vector(self):
@@ -130,7 +130,7 @@ def as_single(builder, packed, pointer):
 
 
 def edges_of(builder, packed, at, span):
-    """The first lane of a vector that is of a row, and the one behind the last, from 0 to all lanes."""
+    """The first lane of a vector that is of a row, and the one after the last, from 0 to all lanes."""
     begin, edges = builder.mul(at, INT64(packed.lanes)), []
     for k in (1, 2):
         lane = builder.sub(builder.extract_value(span, k), begin)

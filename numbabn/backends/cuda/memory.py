@@ -43,7 +43,7 @@ class Memory:
 
     @property
     def end(self):
-        """The address behind the last element, of an array without gaps."""
+        """The address after the last element, of an array without gaps."""
         return self.address + prod(self.shape) * DTYPES[self.dtype].itemsize
 
 

@@ -38,10 +38,10 @@ def merged(n, mean, m2, more, other_mean, other_m2):
 
 
 @device
-def merge_block(numbers, lanes, width):
+def merge_block(sums, lanes, width):
     """Merge the moments of a block's threads that are a multiple of ``width`` apart, for each lane.
 
-    ``numbers`` has three rows of a column for each lane and thread.
+    ``sums`` has three rows of a column for each lane and thread.
     """
     thread, row = cuda.threadIdx.x, THREADS * lanes
     half = THREADS // 2
@@ -51,15 +51,15 @@ def merge_block(numbers, lanes, width):
             for lane in range(lanes):
                 i = lane * THREADS + thread
                 j = i + half
-                n, mean, m2 = numbers[i], numbers[row + i], numbers[2 * row + i]
-                n, mean, m2 = merged(n, mean, m2, numbers[j], numbers[row + j], numbers[2 * row + j])
-                numbers[i], numbers[row + i], numbers[2 * row + i] = n, mean, m2
+                n, mean, m2 = sums[i], sums[row + i], sums[2 * row + i]
+                n, mean, m2 = merged(n, mean, m2, sums[j], sums[row + j], sums[2 * row + j])
+                sums[i], sums[row + i], sums[2 * row + i] = n, mean, m2
         half //= 2
     cuda.syncthreads()
 
 
 @device
-def add_block(numbers, columns, width):
+def add_block(sums, columns, width):
     """Add what a block's threads have that are a multiple of ``width`` apart, in so many columns for each thread."""
     thread = cuda.threadIdx.x
     half = THREADS // 2
@@ -67,7 +67,7 @@ def add_block(numbers, columns, width):
         cuda.syncthreads()
         if thread < half:
             for column in range(columns):
-                numbers[column * THREADS + thread] += numbers[column * THREADS + thread + half]
+                sums[column * THREADS + thread] += sums[column * THREADS + thread + half]
         half //= 2
     cuda.syncthreads()
 
@@ -93,44 +93,74 @@ def add_parts(parts, count, channels, channel, first, step):
 
 
 @device
-def meet(counters, team, count):
-    """Wait until all blocks of a team have come here; what each of them has written before, all can read then."""
+def merge_columns(parts, sums, count, channels, first, columns):
+    """The moments of all parts together, of the ``columns`` channels from ``first`` on, side by side in three rows."""
+    thread = cuda.threadIdx.x
+    channel = min(first + thread % columns, channels - 1)
+    n, mean, m2 = merge_parts(parts, count, channels, channel, thread // columns, THREADS // columns)
+    sums[thread], sums[THREADS + thread], sums[2 * THREADS + thread] = n, mean, m2
+    merge_block(sums, 1, columns)
+
+
+@device
+def add_columns(parts, sums, count, channels, first, columns):
+    """The sums of all parts together, of the ``columns`` channels from ``first`` on, side by side in two rows."""
+    thread = cuda.threadIdx.x
+    channel = min(first + thread % columns, channels - 1)
+    s, q = add_parts(parts, count, channels, channel, thread // columns, THREADS // columns)
+    sums[thread], sums[THREADS + thread] = s, q
+    add_block(sums, 2, columns)
+
+
+@device
+def team_barrier(counters, team, size):
+    """Wait until all blocks of a team have come here; what each of them wrote before, all can read then."""
     cuda.syncthreads()
     if cuda.threadIdx.x == 0:
         arrive(counters, team)
-        while arrivals(counters, team) < count:
+        while arrivals(counters, team) < size:
             pass
     cuda.syncthreads()
 
 
 @device
-def settle_channel(measured, table, columns, column, parameters, channel, eps, weights, flags):
-    """A channel's column of a table of so many. MEASURES takes its statistics from what is ``measured``, a count, a
-    mean in two terms and a sum of squared deviations, and lets them enter the running ones; else it copies these."""
-    n, origin, mean, m2 = measured
+def parameters_of(table, parameters, channel, flags):
+    """A channel's gamma, beta and running statistics, all loaded at once: one after the other, each would be waited
+    for. (Where there are none, something else can be read, and is not used.)"""
     gamma, beta, running_mean, running_var = parameters
+    scale, offset = cast(table, gamma[channel]), cast(table, beta[channel])
+    mean, var = cast(table, running_mean[channel]), cast(table, running_var[channel])
+    scale, offset = scale if flags & HAS_GAMMA else cast(table, 1), offset if flags & HAS_BETA else cast(table, 0)
+    return scale, offset, mean, var
+
+
+@device
+def settle_channel(measured, values, table, columns, column, running, channel, eps, weights, flags):
+    """A channel's column of a table of so many, and its running statistics.
+
+    MEASURES takes its statistics from what is ``measured``, a count, a mean in two terms and a sum of squared
+    deviations, and lets them enter the running ones; else it copies these. ``values`` are its ``parameters_of``.
+    """
+    n, origin, mean, m2 = measured
+    scale, offset, old_mean, old_var = values
+    running_mean, running_var = running
     old, new_mean, new_var = weights
     if flags & MEASURES:
         mean, rest = exact_sum(origin, mean)
         var = m2 / n if n > 0 else cast(table, math.nan)
         mean = mean if n > 0 else var  # there is no first value, either
     else:
-        mean, rest, var = cast(table, running_mean[channel]), cast(table, 0), cast(table, running_var[channel])
+        mean, rest, var = old_mean, cast(table, 0), old_var
+    wide = var + eps
     table[MEAN * columns + column] = mean
     table[REST * columns + column] = rest
     table[VAR * columns + column] = var
-    wide = var + eps
     table[INVSTD * columns + column] = cast(table, 1) / math.sqrt(wide) if wide >= 0 else cast(table, math.nan)
     if flags & FILLS:
-        scale, offset = cast(table, 1), cast(table, 0)
-        if flags & HAS_GAMMA:
-            scale = cast(table, gamma[channel])
-        if flags & HAS_BETA:
-            offset = cast(table, beta[channel])
         table[GAMMA * columns + column], table[BETA * columns + column] = scale, offset
     if flags & MEASURES and flags & HAS_RUNNING:
-        running_mean[channel] = cast(running_mean, old * running_mean[channel] + new_mean * mean)
-        running_var[channel] = cast(running_var, old * running_var[channel] + new_var * var)
+        running_mean[channel] = cast(running_mean, old * old_mean + new_mean * mean)
+        running_var[channel] = cast(running_var, old * old_var + new_var * var)
 
 
 @device
@@ -142,40 +172,34 @@ def without_lost(s, q, table, channels, channel):
 
 @kernel
 def settle(parts, count, table, gamma, beta, running_mean, running_var, channels, eps, old, new_mean, new_var, flags):
-    """The table, from the moments of all parts.
+    """The table, from the moments of all parts. 12 bytes per part and channel in float32.
 
-    A block has some channels side by side, a few threads for each. (13 numbers and pointers: as tuples they would be
-    arguments of a launch all the same.)
+    Parallel over channels: a block has some side by side, a few threads for each. (13 numbers and pointers: as tuples
+    they would be arguments of a launch all the same.)
     """
-    thread, width = cuda.threadIdx.x, THREADS // SETTLERS
-    channel = cuda.blockIdx.x * width + thread % width
-    n = mean = m2 = cast(table, 0)
-    if flags & MEASURES and channel < channels:
-        n, mean, m2 = merge_parts(parts, count, channels, channel, thread // width, SETTLERS)
-    numbers = shared(table, 3, THREADS)
-    numbers[thread], numbers[THREADS + thread], numbers[2 * THREADS + thread] = n, mean, m2
-    merge_block(numbers, 1, width)
-    if thread < width and channel < channels:
-        origin = table[MEAN * channels + channel]
-        measured = numbers[thread], origin, numbers[THREADS + thread], numbers[2 * THREADS + thread]
-        parameters = gamma, beta, running_mean, running_var
-        weights = old, new_mean, new_var
-        settle_channel(measured, table, channels, channel, parameters, channel, eps, weights, flags)
+    width, sums = THREADS // SETTLERS, shared(table, 3, THREADS)
+    first, thread = cuda.blockIdx.x * width, cuda.threadIdx.x
+    channel = min(first + thread % width, channels - 1)
+    origin = table[MEAN * channels + channel]
+    values = parameters_of(table, (gamma, beta, running_mean, running_var), channel, flags)
+    if flags & MEASURES:
+        merge_columns(parts, sums, count, channels, first, width)
+    if thread < width and first + thread < channels:
+        measured = sums[thread], origin, sums[THREADS + thread], sums[2 * THREADS + thread]
+        running, weights = (running_mean, running_var), (old, new_mean, new_var)
+        settle_channel(measured, values, table, channels, channel, running, channel, eps, weights, flags)
 
 
 @kernel
-def settle_gradients(parts, count, table, gradients, given, channels):
-    """dbeta and dgamma from the sums of all parts; blocks as in ``settle``."""
-    thread, width = cuda.threadIdx.x, THREADS // SETTLERS
-    channel = cuda.blockIdx.x * width + thread % width
-    s = q = cast(table, 0)
-    if channel < channels:
-        s, q = add_parts(parts, count, channels, channel, thread // width, SETTLERS)
-    numbers = shared(table, 2, THREADS)
-    numbers[thread], numbers[THREADS + thread] = s, q
-    add_block(numbers, 2, width)
-    if thread < width and channel < channels:
-        s = numbers[thread]
-        q = without_lost(s, numbers[THREADS + thread], table, channels, channel)
+def settle_gradients(parts, count, table, gradients, dbeta_dgamma, channels):
+    """dbeta and dgamma from the sums of all parts, as computed and as given away. 8 bytes per part and channel in
+    float32; parallel as ``settle``."""
+    width, sums = THREADS // SETTLERS, shared(table, 2, THREADS)
+    first, thread = cuda.blockIdx.x * width, cuda.threadIdx.x
+    channel = min(first + thread % width, channels - 1)
+    add_columns(parts, sums, count, channels, first, width)
+    if thread < width and first + thread < channels:
+        s = sums[thread]
+        q = without_lost(s, sums[THREADS + thread], table, channels, channel)
         gradients[channel], gradients[channels + channel] = s, q
-        given[channel], given[channels + channel] = cast(given, s), cast(given, q)
+        dbeta_dgamma[channel], dbeta_dgamma[channels + channel] = cast(dbeta_dgamma, s), cast(dbeta_dgamma, q)

@@ -13,9 +13,9 @@ from ...places import dtype_name
 from ...results import Context, Gradients, Statistics
 from ..host import MEAN, VAR
 from . import passes, toolkit
+from .cut import launch_for
 from .libraries import space_of
 from .memory import Memory, apart
-from .plans import launch_for
 from .strided import copy
 
 PARAMETERS = "gamma", "beta", "running_mean", "running_var"

@@ -1,5 +1,5 @@
-"""The launches of a pass, on memory of the device: one where channels are held on chip, else sums over parts, what is
-settled from them, the second walk.
+"""The launches of a pass, on memory of the device: one where blocks hold channels on chip. Else, where they are asked
+for, sums over parts, what is settled from them, and the walk that writes.
 
 All three functions take a ``Space``, which has the stream and new memory, a ``Launch`` and ``Memory``; outputs are
 written, and checked is nothing.
@@ -37,7 +37,7 @@ def _forward(space, launch, data, parameters, settings, flags):
         flags |= HAS_RUNNING
         weights = running_weights(settings.momentum, settings.correction, launch.values)
     memory = [table if value is None else value for value in parameters]  # which flags say not to read
-    if launch.held:
+    if launch.shared_bytes:
         arrays = *data, table, *memory, *_for_teams(space, launch, 3, table)
         launch.walk(space, "forward_on_chip", arrays, settings.eps, *weights, flags)
         return table
@@ -52,27 +52,27 @@ def _forward(space, launch, data, parameters, settings, flags):
 
 
 def backward(space, launch, dy, x, y, table, context, dx, dresidual):
-    """Write dx and, where ReLU followed a residual, dresidual; return dbeta and dgamma, one behind the other."""
+    """Write dx and, where ReLU followed a residual, dresidual; return dbeta and dgamma, one after the other."""
     flags = 0 if context.training else FROZEN
     if context.relu:
         flags |= FROM_X if y is None else FROM_Y
     inputs, outputs = (dy, x, x if y is None else y), (dx, dx if dresidual is None else dresidual)
-    given = space.empty((2, launch.channels), launch.words.parameter)
-    if launch.held:
+    dbeta_dgamma = space.empty((2, launch.channels), launch.words.parameter)
+    if launch.shared_bytes:
         parts, counters = _for_teams(space, launch, 2, table)
-        launch.walk(space, "backward_on_chip", (*inputs, *outputs, table, given, parts, counters), flags)
-        return given
+        launch.walk(space, "backward_on_chip", (*inputs, *outputs, table, dbeta_dgamma, parts, counters), flags)
+        return dbeta_dgamma
     parts = space.empty((2 * launch.count * launch.channels,), launch.words.real)
     gradients = space.empty((2 * launch.channels,), launch.words.real)
     launch.walk(space, "sum_gradient_parts", (*inputs, parts, table), flags)
-    launch.settle(space, "settle_gradients", parts, launch.count, table, gradients, given, launch.channels)
+    launch.settle(space, "settle_gradients", parts, launch.count, table, gradients, dbeta_dgamma, launch.channels)
     launch.walk(space, "write_gradient", (*inputs, *outputs, table, gradients), flags)
-    return given
+    return dbeta_dgamma
 
 
 def _for_teams(space, launch, sums, unused):
-    """Memory for so many sums of each part, and counters of the blocks of each team; a block alone needs neither."""
-    if launch.count == 1:
+    """Memory for so many sums of each part, and counters of the blocks of each team; blocks alone need neither."""
+    if launch.team == 1:
         return unused, unused
     counters = space.empty((launch.blocks // launch.count,), "float32")  # of 4 bytes, as libraries know it
     toolkit.zero(counters, space.stream)

@@ -3,9 +3,14 @@
 A row is a number of vectors, ``slots``. In ragged memory rows begin and end within vectors: the first and the last of a
 row's slots are then shared with other channels, and some last ones are of no row.
 
-A block takes a part of a channel: so many of its slots, counted row after row. Where blocks can hold their parts on
-chip, one launch does it all: those of a channel are a team, which puts its sums together. Else three do, and the second
-walk takes the parts in the opposite order, so as to meet in the L2 cache what the first has read last.
+All kernels are parallel over channels and their parts, a block each: so many of a channel's slots, counted row after
+row. Where blocks can hold their parts on chip, one launch does it all: those of a channel are a team, which puts its
+sums together. Else there are several, and the walk that writes takes the parts in the opposite order, so as to meet in
+the L2 cache what the one that sums has read last.
+
+Nothing was tried on a card. The compiler alone tells that without bounds for its launch ``backward_on_chip`` takes 136
+registers on ragged float16, more than two blocks have. Not written yet, and to be compared with teams: clusters with
+distributed shared memory (sm_90), x kept in registers, the next channel copied while this one is written.
 """
 
 from ..flags import MEASURES, WRITES
@@ -14,16 +19,17 @@ from .constants import affine, gradient
 from .moments import (
     HAS_RUNNING,
     add_block,
-    add_parts,
-    meet,
+    add_columns,
     merge_block,
-    merge_parts,
+    merge_columns,
+    parameters_of,
     settle_channel,
+    team_barrier,
     without_lost,
 )
 from .planes_walks import fetch_slots, normalize_slots, sum_gradient_slots, sum_slots, write_gradient_slots
 from .policy import THREADS
-from .simd import arrived, cast, element, on_chip, shared
+from .simd import cast, element, on_chip, shared, wait_for_copies
 from .toolkit import cuda, device, kernel
 
 KINDS = {
@@ -39,32 +45,31 @@ KINDS = {
 
 @device
 def part_at(block, sizes, count):
-    """A block's channel and part, and the first of its slots and how many there are."""
+    """A block's part, and its piece: the channel, the first of its slots and how many there are."""
     outer, _, _, slots = sizes
     channel, part = block // count, block % count
     begin = outer * slots * part // count
-    return channel, part, begin, outer * slots * (part + 1) // count - begin
+    return part, (channel, begin, outer * slots * (part + 1) // count - begin)
 
 
 @device
-def leave(parts, numbers, rows, part, channels, channel):
+def write_part(parts, sums, rows, part, channels, channel):
     """Write what the block's threads have put together in some rows of shared memory as a part's sums."""
     if cuda.threadIdx.x < rows:
-        parts[(rows * part + cuda.threadIdx.x) * channels + channel] = numbers[cuda.threadIdx.x * THREADS]
+        parts[(rows * part + cuda.threadIdx.x) * channels + channel] = sums[cuda.threadIdx.x * THREADS]
 
 
 @kernel
 def sum_parts(x, parts, table, outer, channels, inner, slots, count):
-    """Moments of each part, means counted from the channel's first value, which is left where the mean will stand.
-
-    e bytes per element of e bytes.
-    """
+    """Count, mean and sum of squared deviations of each part, means counted from the channel's first value, which is
+    left where the mean will stand. e bytes per element of e bytes."""
     sizes = outer, channels, inner, slots
-    channel, part, begin, length = part_at(cuda.blockIdx.x, sizes, count)
-    origin, numbers = element(x, channel * inner), shared(table, 3, THREADS)
-    sum_slots(x, origin, numbers, sizes, channel, begin, length)
-    merge_block(numbers, 1, 1)
-    leave(parts, numbers, 3, part, channels, channel)
+    part, piece = part_at(cuda.blockIdx.x, sizes, count)
+    channel, sums = piece[0], shared(table, 3, THREADS)
+    origin = element(x, channel * inner)
+    sum_slots(x, origin, sums, sizes, piece)
+    merge_block(sums, 1, 1)
+    write_part(parts, sums, 3, part, channels, channel)
     if part == 0 and cuda.threadIdx.x == 0:
         table[MEAN * channels + channel] = origin
 
@@ -73,35 +78,36 @@ def sum_parts(x, parts, table, outer, channels, inner, slots, count):
 def normalize(x, residual, y, table, outer, channels, inner, slots, count, flags):
     """``y = relu((x - mean) * invstd * gamma + beta + residual)``. 2e bytes per element; a residual adds e."""
     sizes = outer, channels, inner, slots
-    channel, _, begin, length = part_at(cuda.gridDim.x - 1 - cuda.blockIdx.x, sizes, count)
-    normalize_slots(x, residual, y, affine(table, channels, channel), sizes, channel, begin, length, flags)
+    _, piece = part_at(cuda.gridDim.x - 1 - cuda.blockIdx.x, sizes, count)
+    normalize_slots(x, residual, y, affine(table, channels, piece[0]), sizes, piece, flags)
 
 
 @kernel
 def sum_gradient_parts(dy, x, y, parts, table, outer, channels, inner, slots, count, flags):
     """Sums of dy and of dy * xhat for each part; dy counts where the activation let it through.
 
-    2e bytes per element; ReLU behind a residual adds e.
+    2e bytes per element; ReLU after a residual adds e.
     """
     sizes = outer, channels, inner, slots
-    channel, part, begin, length = part_at(cuda.blockIdx.x, sizes, count)
-    constants, numbers = affine(table, channels, channel), shared(table, 2, THREADS)
-    sum_gradient_slots(dy, x, y, constants, numbers, sizes, channel, begin, length, flags)
-    add_block(numbers, 2, 1)
-    leave(parts, numbers, 2, part, channels, channel)
+    part, piece = part_at(cuda.blockIdx.x, sizes, count)
+    channel, sums = piece[0], shared(table, 2, THREADS)
+    sum_gradient_slots(dy, x, y, affine(table, channels, channel), sums, sizes, piece, flags)
+    add_block(sums, 2, 1)
+    write_part(parts, sums, 2, part, channels, channel)
 
 
 @kernel
 def write_gradient(dy, x, y, dx, dresidual, table, gradients, outer, channels, inner, slots, count, flags):
     """``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))``, FROZEN without the means.
 
-    3e bytes per element; ReLU behind a residual adds 2e.
+    3e bytes per element; ReLU after a residual adds 2e.
     """
     sizes = outer, channels, inner, slots
-    channel, _, begin, length = part_at(cuda.gridDim.x - 1 - cuda.blockIdx.x, sizes, count)
+    _, piece = part_at(cuda.gridDim.x - 1 - cuda.blockIdx.x, sizes, count)
+    channel = piece[0]
     constants, sums = affine(table, channels, channel), (gradients[channel], gradients[channels + channel])
     terms = gradient(table, sums, channels, channel, cast(table, outer * inner))
-    write_gradient_slots(dy, x, y, dx, dresidual, constants, terms, sizes, channel, begin, length, flags)
+    write_gradient_slots(dy, x, y, dx, dresidual, constants, terms, sizes, piece, flags)
 
 
 @kernel
@@ -109,67 +115,67 @@ def forward_on_chip(
     x, residual, y, table, gamma, beta, running_mean, running_var, parts, counters,
     outer, channels, inner, slots, count, eps, old, new_mean, new_var, flags,
 ):  # fmt: skip
-    """``sum_parts``, ``moments.settle`` and ``normalize`` in one, which read x once; y if WRITES.
+    """``sum_parts``, ``moments.settle`` and ``normalize`` in one, which read x once.
 
-    2e bytes per element; a residual adds e.
+    2e bytes per element; a residual adds e, and without WRITES, which y needs, it is e.
     """
-    sizes, numbers, held = (outer, channels, inner, slots), shared(table, 3, THREADS), on_chip(x, 0)
-    thread = cuda.threadIdx.x
-    for block in range(cuda.blockIdx.x, channels * count, cuda.gridDim.x):
-        channel, part, begin, length = part_at(block, sizes, count)
-        origin = element(x, channel * inner)
-        fetch_slots(held, x, sizes, channel, begin, length)
-        arrived()
+    sizes, thread = (outer, channels, inner, slots), cuda.threadIdx.x
+    sums, column, chip = shared(table, 3, THREADS), shared(table, 6, 1), on_chip(x, 0)
+    for block in range(cuda.blockIdx.x, channels * count, cuda.gridDim.x):  # see toolkit.prepared
+        part, piece = part_at(block, sizes, count)
+        channel = piece[0]
+        fetch_slots(chip, x, sizes, piece)
+        origin = element(x, channel * inner)  # before any block of the team may write y where x is
+        values = parameters_of(table, (gamma, beta, running_mean, running_var), channel, flags)
+        wait_for_copies()
         if flags & MEASURES:
-            sum_slots(held, origin, numbers, sizes, channel, begin, length)
-            merge_block(numbers, 1, 1)
-        if flags & MEASURES and count > 1:
-            leave(parts, numbers, 3, part, channels, channel)
-            meet(counters, channel, count)
-            n, mean, m2 = merge_parts(parts, count, channels, channel, thread, THREADS)
-            numbers[thread], numbers[THREADS + thread], numbers[2 * THREADS + thread] = n, mean, m2
-            merge_block(numbers, 1, 1)
+            sum_slots(chip, origin, sums, sizes, piece)
+            merge_block(sums, 1, 1)
+            if count > 1:
+                write_part(parts, sums, 3, part, channels, channel)
+                team_barrier(counters, channel, count)
+                merge_columns(parts, sums, count, channels, channel, 1)
         if thread == 0:
-            measured = numbers[0], origin, numbers[THREADS], numbers[2 * THREADS]
-            parameters, weights = (gamma, beta, running_mean, running_var), (old, new_mean, new_var)
-            asked = flags if part == 0 else flags & ~HAS_RUNNING
-            settle_channel(measured, numbers, 1, 0, parameters, channel, eps, weights, asked)
+            measured = sums[0], origin, sums[THREADS], sums[2 * THREADS]
+            running, weights = (running_mean, running_var), (old, new_mean, new_var)
+            flags_here = flags if part == 0 else flags & ~HAS_RUNNING
+            settle_channel(measured, values, column, 1, 0, running, channel, eps, weights, flags_here)
         cuda.syncthreads()
         if part == 0 and thread == 0:
             for k in range(6):
-                table[k * channels + channel] = numbers[k]
+                table[k * channels + channel] = column[k]
         if flags & WRITES:
-            normalize_slots(held, residual, y, affine(numbers, 1, 0), sizes, channel, begin, length, flags)
-        cuda.syncthreads()
+            normalize_slots(chip, residual, y, affine(column, 1, 0), sizes, piece, flags)
+        cuda.syncthreads()  # the next channel's sums take the place of these
 
 
 @kernel
 def backward_on_chip(
-    dy, x, y, dx, dresidual, table, given, parts, counters, outer, channels, inner, slots, count, flags
+    dy, x, y, dx, dresidual, table, dbeta_dgamma, parts, counters, outer, channels, inner, slots, count, flags
 ):
     """``sum_gradient_parts``, ``moments.settle_gradients`` and ``write_gradient`` in one, which read dy and x once.
 
-    3e bytes per element; ReLU behind a residual adds 2e, and one more read of y, by then in the L2 cache.
+    3e bytes per element; ReLU after a residual adds 2e, and e more where y has left the L2 cache between two reads.
     """
-    sizes, numbers, thread = (outer, channels, inner, slots), shared(table, 2, THREADS), cuda.threadIdx.x
-    held, held_dy = on_chip(x, 0), on_chip(dy, (outer * slots + count - 1) // count)
-    for block in range(cuda.blockIdx.x, channels * count, cuda.gridDim.x):
-        channel, part, begin, length = part_at(block, sizes, count)
-        fetch_slots(held, x, sizes, channel, begin, length)
-        fetch_slots(held_dy, dy, sizes, channel, begin, length)
+    sizes, sums, thread = (outer, channels, inner, slots), shared(table, 2, THREADS), cuda.threadIdx.x
+    chip_x, chip_dy = on_chip(x, 0), on_chip(dy, (outer * slots + count - 1) // count)
+    for block in range(cuda.blockIdx.x, channels * count, cuda.gridDim.x):  # see toolkit.prepared
+        part, piece = part_at(block, sizes, count)
+        channel = piece[0]
+        fetch_slots(chip_x, x, sizes, piece)
+        fetch_slots(chip_dy, dy, sizes, piece)
         constants = affine(table, channels, channel)
-        arrived()
-        sum_gradient_slots(held_dy, held, y, constants, numbers, sizes, channel, begin, length, flags)
-        add_block(numbers, 2, 1)
+        wait_for_copies()
+        sum_gradient_slots(chip_dy, chip_x, y, constants, sums, sizes, piece, flags)
+        add_block(sums, 2, 1)
         if count > 1:
-            leave(parts, numbers, 2, part, channels, channel)
-            meet(counters, channel, count)
-            numbers[thread], numbers[THREADS + thread] = add_parts(parts, count, channels, channel, thread, THREADS)
-            add_block(numbers, 2, 1)
-        s = numbers[0]
-        q = without_lost(s, numbers[THREADS], table, channels, channel)
+            write_part(parts, sums, 2, part, channels, channel)
+            team_barrier(counters, channel, count)
+            add_columns(parts, sums, count, channels, channel, 1)
+        s = sums[0]
+        q = without_lost(s, sums[THREADS], table, channels, channel)
         if part == 0 and thread == 0:
-            given[channel], given[channels + channel] = cast(given, s), cast(given, q)
+            dbeta_dgamma[channel], dbeta_dgamma[channels + channel] = cast(dbeta_dgamma, s), cast(dbeta_dgamma, q)
         terms = gradient(table, (s, q), channels, channel, cast(table, outer * inner))
-        write_gradient_slots(held_dy, held, y, dx, dresidual, constants, terms, sizes, channel, begin, length, flags)
-        cuda.syncthreads()
+        write_gradient_slots(chip_dy, chip_x, y, dx, dresidual, constants, terms, sizes, piece, flags)
+        cuda.syncthreads()  # the next channel's sums take the place of these

@@ -2,7 +2,7 @@
 
 from .toolkit import SIMULATED
 
-THREADS = 4 if SIMULATED else 256
+THREADS = 8 if SIMULATED else 256
 """Threads per block, a power of two. In the simulator few, each of which is one of the system's, so that small arrays
 fill several blocks."""
 
@@ -22,21 +22,27 @@ RAGGED_FROM = 2 if SIMULATED else 4
 at the ends partly in vain."""
 
 ON_CHIP = 768 if SIMULATED else 200 << 10
-"""Most bytes that a block holds, so as to read them once: a multiprocessor of an H200 has 227 KB for its blocks. Blocks
-of teams hold half of it, if that is enough. Cards that have less do more in two walks."""
+"""Most bytes that a block holds, so as to read them once: a multiprocessor of an H200 has 227 KB for its blocks. Cards
+that have less hold less."""
+
+HALF = 4096 if SIMULATED else 113 << 10
+"""Bytes of shared memory that a block has where two are on a multiprocessor of an H200: of 228 KB, 1 KB of which are
+taken for each."""
 
 TEAM = 8 if SIMULATED else 128
 """Most blocks of a team, of which there are never more than multiprocessors. On an H200 a team holds up to 26 MB, half
 of the L2 cache: so there is no other kernel for channels that fit the cache alone."""
 
 AT_ONCE = 512 if SIMULATED else 4 << 20
-"""Most bytes of x that inference is one launch for: another one takes as long as these."""
+"""Most bytes of x for which inference is one launch. Above, a second one, which settles constants, costs little beside
+them, and x need not go through the chip."""
 
 SPREAD = 2 if SIMULATED else 132
-"""Blocks that hold an array on chip, if it has slots for so many: one for each multiprocessor."""
+"""Blocks that an array that is held on chip is spread over, if it has slots for so many: one for each multiprocessor of
+an H200."""
 
 TILE = 16 if SIMULATED else 64
-"""Least bytes of a row that such a block reads, unless the rows are shorter: the unit of HBM."""
+"""Least bytes of a row that a block that holds its tile reads, unless the rows are shorter: the unit of HBM."""
 
 TEAM_TILE = 16 if SIMULATED else 128
 """Most bytes of a row that a block of a team reads. Each block reads the sums of all its team, which grow with the
@@ -49,8 +55,8 @@ SETTLERS = 2 if SIMULATED else 32
 """Threads that merge the sums of one channel's parts, of which there may be hundreds; the 8 channels side by side that
 a block then has are 32 bytes."""
 
-REGISTER_BYTES = 32
-"""Most bytes of a vector in registers: of float64 from short dtypes 4 lanes, so that a block's sums stay in 48 KB."""
+LANES_OF_FLOAT64 = 2
+"""Most lanes of a vector that is computed in float64, whatever the data: two registers each, as 16 bytes of float64."""
 
 BLOCKS_EACH = 2
-"""Blocks that fit a multiprocessor at least, by the registers of their threads: of 65,536, each of 512 may have 128."""
+"""Blocks that fit a multiprocessor at least: 512 threads share 65,536 registers, so that each may have 128."""

@@ -1,10 +1,11 @@
 """What a thread does with its slot in the rows that it takes, for the kernels of ``rows``.
 
-``x`` and ``dy`` may be on chip or in the device's memory; ``sizes`` are outer, channels, slots, width and period.
+Those of its ``piece``, ``(slot, row, stop)``: from ``row`` on, ``step`` apart, before ``stop``. ``x`` and ``dy`` may be
+on chip or in the device's memory; ``sizes`` are outer, channels, slots, width and period.
 """
 
-from ..flags import FROM_Y, FROZEN
-from .epilogue import add_and_clip, let_through
+from ..flags import FROM_Y
+from .epilogue import centred_and_open, input_gradient, normalized
 from .policy import THREADS
 from .simd import cast, fetch, fma, lanes, load_within, scatter, splat, store_within, vector_of
 from .toolkit import cuda, device
@@ -19,23 +20,31 @@ def vector_at(x, sizes, slot, row, k):
 
 
 @device
-def fetch_tile(held, x, sizes, slot, row, stop):
-    """Begin to copy a tile onto the chip, where the thread that does is the only one to read it."""
+def step_of(sizes):
+    """From one of a thread's rows to the next."""
+    _, _, _, width, period = sizes
+    return THREADS // width * period
+
+
+@device
+def fetch_rows(chip, x, sizes, piece):
+    """Begin to copy a thread's rows onto the chip, where it is the only one to read them."""
+    slot, row, stop = piece
     k = cuda.threadIdx.x
-    for at in range(row, stop, THREADS // sizes[3]):
+    for at in range(row, stop, step_of(sizes)):
         i, span = vector_at(x, sizes, slot, at, k)
-        fetch(held, x, i, span)
+        fetch(chip, x, i, span)
         k += THREADS
 
 
 @device
-def sum_rows(x, origin, numbers, sizes, slot, row, stop):
-    """Moments of a thread's rows, means counted from ``origin``, left in shared memory."""
-    thread, size, step = cuda.threadIdx.x, lanes(x), THREADS // sizes[3] * sizes[4]
-    centre = origin
+def sum_rows(x, origins, sums, sizes, piece):
+    """Moments of a thread's rows, means counted from ``origins``, left in shared memory."""
+    slot, row, stop = piece
+    thread, size, step, centre = cuda.threadIdx.x, lanes(x), step_of(sizes), origins
     if row < stop:
         i, span = vector_at(x, sizes, slot, row, thread)
-        centre = load_within(x, i, span, origin)
+        centre = load_within(x, i, span, origins)
     n = max(0, (stop - row + step - 1) // step)
     s, q, k = splat(x, 0), splat(x, 0), thread
     for at in range(row, stop, step):
@@ -44,51 +53,47 @@ def sum_rows(x, origin, numbers, sizes, slot, row, stop):
         s = s + d
         q = fma(d, d, q)
         k += THREADS
-    share = splat(x, cast(numbers, 1) / cast(numbers, max(n, 1)))
-    scatter(numbers, thread, THREADS, splat(x, cast(numbers, n)))
-    scatter(numbers, THREADS * size + thread, THREADS, centre - origin + s * share)
-    scatter(numbers, 2 * THREADS * size + thread, THREADS, q - s * (s * share))
+    share = splat(x, cast(sums, 1) / cast(sums, max(n, 1)))
+    scatter(sums, thread, THREADS, splat(x, cast(sums, n)))
+    scatter(sums, THREADS * size + thread, THREADS, centre - origins + s * share)
+    scatter(sums, 2 * THREADS * size + thread, THREADS, q - s * (s * share))
 
 
 @device
-def normalize_rows(x, residual, y, constants, sizes, slot, row, stop, flags):
+def normalize_rows(x, residual, y, constants, sizes, piece, flags):
     """Write y in a thread's rows."""
-    m, p, r, _ = constants
+    slot, row, stop = piece
     k = cuda.threadIdx.x
-    for at in range(row, stop, THREADS // sizes[3] * sizes[4]):
+    for at in range(row, stop, step_of(sizes)):
         i, span = vector_at(x, sizes, slot, at, k)
-        v = fma(load_within(x, i, span, m) - m, p, r)
-        store_within(y, i, span, add_and_clip(v, residual, i, span, flags))
+        store_within(y, i, span, normalized(x, residual, i, span, constants, flags))
         k += THREADS
 
 
 @device
-def sum_gradient_rows(dy, x, y, constants, numbers, sizes, slot, row, stop, flags):
+def sum_gradient_rows(dy, x, y, constants, sums, sizes, piece, flags):
     """Sums of dy and of dy * xhat over a thread's rows, left in shared memory."""
-    m, p, r, h = constants
+    slot, row, stop = piece
     s, q, nothing, k = splat(x, 0), splat(x, 0), splat(x, 0), cuda.threadIdx.x
-    for at in range(row, stop, THREADS // sizes[3] * sizes[4]):
+    for at in range(row, stop, step_of(sizes)):
         i, span = vector_at(x, sizes, slot, at, k)
-        d = load_within(x, i, span, m) - m
-        g = let_through(load_within(dy, i, span, nothing), d, p, r, y, i, span, flags)
+        d, g = centred_and_open(dy, x, y, i, span, constants, nothing, flags)
         s = s + g
-        q = fma(g, d * h, q)
+        q = fma(g, d * constants[3], q)
         k += THREADS
-    scatter(numbers, cuda.threadIdx.x, THREADS, s)
-    scatter(numbers, THREADS * lanes(x) + cuda.threadIdx.x, THREADS, q)
+    scatter(sums, cuda.threadIdx.x, THREADS, s)
+    scatter(sums, THREADS * lanes(x) + cuda.threadIdx.x, THREADS, q)
 
 
 @device
-def write_gradient_rows(dy, x, y, dx, dresidual, constants, terms, sizes, slot, row, stop, flags):
+def write_gradient_rows(dy, x, y, dx, dresidual, constants, terms, sizes, piece, flags):
     """Write dx, and dresidual, in a thread's rows."""
-    m, p, r, h = constants
-    u, a, b = terms
+    slot, row, stop = piece
     k = cuda.threadIdx.x
-    for at in range(row, stop, THREADS // sizes[3] * sizes[4]):
+    for at in range(row, stop, step_of(sizes)):
         i, span = vector_at(x, sizes, slot, at, k)
-        d = load_within(x, i, span, m) - m
-        g = let_through(load_within(dy, i, span, u), d, p, r, y, i, span, flags)
+        d, g = centred_and_open(dy, x, y, i, span, constants, terms[0], flags)
         if flags & FROM_Y:
             store_within(dresidual, i, span, g)
-        store_within(dx, i, span, g * p if flags & FROZEN else fma(g - u, p, fma(d * h, b, a)))
+        store_within(dx, i, span, input_gradient(d, g, constants, terms, flags))
         k += THREADS

@@ -39,8 +39,8 @@ def store(typingctx, memory, offset, value):
 def load_within(typingctx, memory, offset, span, fill):
     """The vector at an offset; lanes that are not of the row ``span`` hold those of ``fill``.
 
-    A span is ``(whole, first, stop, number)``: how many vectors lie in memory entirely, behind which no other lane is
-    read; the row's first element, and the one behind its last; the vector's number, if memory is on chip. (Of whole
+    A span is ``(whole, first, stop, number)``: how many vectors lie in memory entirely, after which no other lane is
+    read; the row's first element, and the one after its last; the vector's number, if memory is on chip. (Of whole
     vectors all lanes are read: a warp takes one way.)
     """
     packed = memory.dtype
@@ -49,14 +49,14 @@ def load_within(typingctx, memory, offset, span, fill):
         source, at, span, fill = args
         whole, _, stop, number = (builder.extract_value(span, k) for k in range(4))
         if not packed.ragged:
-            return llvm.read(builder, packed, source, number if packed.held else at)
-        if packed.held:
+            return llvm.read(builder, packed, source, number if packed.on_chip else at)
+        if packed.on_chip:
             loaded = llvm.read(builder, packed, source, number)
         else:
-            with builder.if_else(builder.icmp_signed("<", at, whole)) as (before, behind):
+            with builder.if_else(builder.icmp_signed("<", at, whole)) as (before, after):
                 with before:
                     vector, first_block = llvm.read(builder, packed, source, at), builder.block
-                with behind:
+                with after:
                     pieces, second_block = llvm.read_in_pieces(builder, packed, source, at, stop), builder.block
             loaded = builder.phi(vector.type)
             loaded.add_incoming(vector, first_block)
@@ -98,8 +98,8 @@ def store_within(typingctx, memory, offset, span, value):
 
 
 @intrinsic
-def within(typingctx, memory, offset, span):
-    """How many lanes those are."""
+def count_within(typingctx, memory, offset, span):
+    """How many lanes of a vector are of the row."""
     packed = memory.dtype
 
     def codegen(context, builder, signature, args):
@@ -112,7 +112,7 @@ def within(typingctx, memory, offset, span):
 
 
 @intrinsic
-def lead(typingctx, memory, value, offset, span, fallback):
+def first_within(typingctx, memory, value, offset, span, fallback):
     """The first lane of a vector that is of a row, or ``fallback`` if none is."""
     packed = memory.dtype
 
@@ -132,7 +132,7 @@ def lead(typingctx, memory, value, offset, span, fallback):
 def on_chip(typingctx, memory, first):
     """Memory like another for vectors that a block shares, from a number on. How much, the launch tells."""
     packed = memory.dtype
-    held = llvm.Packed(packed.dtype, packed.lanes, packed.real, packed.ragged, held=True)
+    chip = llvm.Packed(packed.dtype, packed.lanes, packed.real, packed.ragged, on_chip=True)
 
     def codegen(context, builder, signature, args):
         array = ir.ArrayType(packed.storage, 0)
@@ -143,11 +143,11 @@ def on_chip(typingctx, memory, first):
         pointer = builder.addrspacecast(builder.gep(block, [llvm.INT32(0)] * 2), packed.storage.as_pointer())
         return builder.gep(pointer, [context.cast(builder, args[1], first, types.int64)])
 
-    return types.CPointer(held)(memory, first), codegen
+    return types.CPointer(chip)(memory, first), codegen
 
 
 @intrinsic
-def fetch(typingctx, held, memory, offset, span):
+def fetch(typingctx, chip, memory, offset, span):
     """Begin to copy a vector onto the chip, in which lanes that are not of the row are left to chance."""
     packed = memory.dtype
 
@@ -157,19 +157,19 @@ def fetch(typingctx, held, memory, offset, span):
         if not packed.ragged:
             llvm.fetch(builder, packed, target, builder.gep(source, [at]))
             return context.get_dummy_value()
-        with builder.if_else(builder.icmp_signed("<", at, builder.extract_value(span, 0))) as (before, behind):
+        with builder.if_else(builder.icmp_signed("<", at, builder.extract_value(span, 0))) as (before, after):
             with before:
                 llvm.fetch(builder, packed, target, builder.gep(source, [at]))
-            with behind:
+            with after:
                 pieces = llvm.read_in_pieces(builder, packed, source, at, builder.extract_value(span, 2))
                 llvm.write(builder, packed, target, llvm.INT32(0), pieces)
         return context.get_dummy_value()
 
-    return types.void(held, memory, types.int64, SPAN), codegen
+    return types.void(chip, memory, types.int64, SPAN), codegen
 
 
 @intrinsic
-def arrived(typingctx):
+def wait_for_copies(typingctx):
     """Wait for all that this thread has begun to copy."""
 
     def codegen(context, builder, signature, args):
@@ -288,6 +288,17 @@ def where_active(typingctx, gradient, value):
 
 
 @intrinsic
+def where_nonzero(typingctx, test, value, otherwise):
+    """``value`` where ``test`` is not 0 (or it is NaN), else ``otherwise``."""
+
+    def codegen(context, builder, signature, args):
+        zero = ir.Constant(args[0].type, [0.0] * value.lanes)
+        return builder.select(builder.fcmp_unordered("!=", args[0], zero), args[1], args[2])
+
+    return value(value, value, value), codegen
+
+
+@intrinsic
 def total(typingctx, value):
     """Sum of the lanes, halves folded onto each other."""
 
@@ -332,9 +343,9 @@ def cast(typingctx, numbers, value):
 
 @intrinsic
 def gather(typingctx, memory, numbers, base, start, stop):
-    """A vector like those of ``memory`` from consecutive numbers behind ``base``, of which there are ``stop``.
+    """A vector like those of ``memory`` from consecutive numbers from ``base`` on, of which there are ``stop``.
 
-    Ragged memory's lanes before the first number and behind the last hold these.
+    Ragged memory's lanes before the first number and after the last hold these.
     """
     packed = memory.dtype
 

@@ -10,18 +10,18 @@ from . import toolkit
 
 LOCK = threading.Lock()
 PATIENCE = 60.0
-"""Seconds after which a block's team is taken to have failed."""
+"""Seconds of one wait after which a team is taken to have failed."""
 
 
 class Simulated:
     """Memory as a kernel sees it: vectors of data, or with no ``lanes`` numbers; ``real`` is computed in."""
 
-    def __init__(self, array, lanes, real, ragged=False, held=False):
+    def __init__(self, array, lanes, real, ragged=False, on_chip=False):
         self.array = array
         self.lanes = lanes
         self.real = np.dtype(real)
         self.ragged = ragged
-        self.held = held
+        self.on_chip = on_chip
 
     def single(self):
         """The same memory an element at a time."""
@@ -60,10 +60,10 @@ def store(memory, offset, value):
 def load_within(memory, offset, span, fill):
     """The vector at an offset; lanes that are not of the row ``span`` hold those of ``fill``.
 
-    A span is ``(whole, first, stop, number)``: how many vectors lie in memory entirely, behind which no other lane is
-    read; the row's first element, and the one behind its last; the vector's number, if memory is on chip.
+    A span is ``(whole, first, stop, number)``: how many vectors lie in memory entirely, after which no other lane is
+    read; the row's first element, and the one after its last; the vector's number, if memory is on chip.
     """
-    at = span[3] if memory.held else offset
+    at = span[3] if memory.on_chip else offset
     if not memory.ragged:
         return load(memory, at)
     value, single = np.array(fill), memory.single()
@@ -72,7 +72,7 @@ def load_within(memory, offset, span, fill):
     return value
 
 
-def lead(memory, value, offset, span, fallback):
+def first_within(memory, value, offset, span, fallback):
     """The first lane of a vector that is of a row, or ``fallback`` if none is."""
     inside = _inside(memory, offset, span) if memory.ragged else [0]
     return value[inside[0]] if inside else fallback
@@ -80,20 +80,20 @@ def lead(memory, value, offset, span, fallback):
 
 def on_chip(memory, first):
     """Memory like another for vectors that a block shares, from a number on. How much, the launch tells."""
-    size = toolkit.current_block().held // memory.array.itemsize
+    size = toolkit.current_block().shared_bytes // memory.array.itemsize
     array = _block_memory("on chip", size, memory.array.dtype)[first * memory.lanes :]
-    return Simulated(array, memory.lanes, memory.real, memory.ragged, held=True)
+    return Simulated(array, memory.lanes, memory.real, memory.ragged, on_chip=True)
 
 
-def fetch(held, memory, offset, span):
+def fetch(chip, memory, offset, span):
     """Begin to copy a vector onto the chip, in which lanes that are not of the row are left to chance: here NaN."""
-    single, target, size = memory.single(), held.single(), memory.lanes
-    held[span[3]] = np.full(held[span[3]].nbytes, 0xFF, np.uint8).view(held.array.dtype)
+    single, target, size = memory.single(), chip.single(), memory.lanes
+    chip[span[3]] = np.full(chip[span[3]].nbytes, 0xFF, np.uint8).view(chip.array.dtype)
     for lane in _inside(memory, offset, span) if memory.ragged else range(size):
         target[span[3] * size + lane] = single[offset * size + lane]
 
 
-def arrived():
+def wait_for_copies():
     """Wait for all that this thread has begun to copy."""
 
 
@@ -106,13 +106,13 @@ def store_within(memory, offset, span, value):
         store(memory.single(), offset * value.size + lane, value[lane : lane + 1])
 
 
-def within(memory, offset, span):
-    """How many lanes those are."""
+def count_within(memory, offset, span):
+    """How many lanes of a vector are of the row."""
     return len(_inside(memory, offset, span)) if memory.ragged else lanes(memory)
 
 
 def _inside(memory, offset, span):
-    """Those lanes."""
+    """The lanes of a vector that are of the row."""
     begin, (_, first, stop, _) = offset * lanes(memory), span
     return range(max(0, first - begin), min(lanes(memory), stop - begin))
 
@@ -152,6 +152,11 @@ def where_active(gradient, value):
     return np.where(value <= 0, gradient.dtype.type(0), gradient)
 
 
+def where_nonzero(test, value, otherwise):
+    """``value`` where ``test`` is not 0 (or it is NaN), else ``otherwise``."""
+    return np.where(test != 0, value, otherwise)
+
+
 def total(value):
     """Sum of the lanes, halves folded onto each other."""
     while value.size > 1:
@@ -165,9 +170,9 @@ def cast(numbers, value):
 
 
 def gather(memory, numbers, base, start, stop):
-    """A vector like those of ``memory`` from consecutive numbers behind ``base``, of which there are ``stop``.
+    """A vector like those of ``memory`` from consecutive numbers from ``base`` on, of which there are ``stop``.
 
-    Ragged memory's lanes before the first number and behind the last hold these.
+    Ragged memory's lanes before the first number and after the last hold these.
     """
     index = np.arange(start, start + lanes(memory))
     index = np.clip(index, 0, stop - 1) if memory.ragged else index
@@ -205,15 +210,14 @@ def _block_memory(name, size, dtype):
 
 def arrive(counters, team):
     """Count a block of a team."""
+    toolkit.current_block().waits_since = time.monotonic()
     with LOCK:
         counters[team] += 1
 
 
 def arrivals(counters, team):
     """How many blocks of a team have been counted."""
-    block = toolkit.current_block()
-    block.waits_since = block.waits_since or time.monotonic()
-    if time.monotonic() - block.waits_since > PATIENCE:
+    if time.monotonic() - toolkit.current_block().waits_since > PATIENCE:
         raise TimeoutError("the other blocks of the team do not arrive")
     time.sleep(0)
     return counters[team]

@@ -1,4 +1,4 @@
-"""The one import of numba-cuda: how its compiler is used, kernels are launched, and memory is had.
+"""What the backend needs of numba-cuda: how its compiler is used, kernels are launched, and memory is had.
 
 In the simulator (``NUMBA_ENABLE_CUDASIM=1``) kernels run as Python threads, and the device's memory is the host's.
 """
@@ -21,10 +21,11 @@ LEGACY_STREAM = 1
 
 
 class Card(NamedTuple):
-    """What plans depend on."""
+    """What launches depend on. Teams are cut by it, so that last bits may differ between kinds of cards; on one they
+    never do."""
 
-    room: int
-    """Bytes that a block can have on chip."""
+    shared_memory: int
+    """Bytes of it that a block may ask for."""
     multiprocessors: int
 
 
@@ -76,9 +77,9 @@ if SIMULATED:
     class Block(BlockManager):
         """A block that runs, and what its threads share."""
 
-        def __init__(self, kernel, grid, threads, held):
+        def __init__(self, kernel, grid, threads, shared_bytes):
             super().__init__(kernel, grid, threads, False)
-            self.held = held
+            self.shared_bytes = shared_bytes
             self.arrays = {}
             self.waits_since = None
 
@@ -86,13 +87,13 @@ if SIMULATED:
         """The block that the current thread belongs to."""
         return threading.current_thread()._manager
 
-    def simulated(kernel, blocks, threads, held, team):
+    def simulated(kernel, blocks, threads, shared_bytes, team):
         """A function of the arguments that runs a kernel: one block after the other, or two teams at a time."""
         together = 2 * team if team > 1 else 1
         grid = (min(blocks, together) if team > 1 else blocks), 1, 1
 
         def run(block, arguments):
-            Block(kernel.py_func, grid, (threads, 1, 1), held).run((block, 0, 0), *arguments)
+            Block(kernel.py_func, grid, (threads, 1, 1), shared_bytes).run((block, 0, 0), *arguments)
 
         def launch(*arguments):
             with _push_kernel_context(FakeCUDAModule(grid, (threads, 1, 1), 0)), ThreadPoolExecutor(together) as pool:
@@ -133,8 +134,8 @@ if SIMULATED:
         return 0
 
     def card(device):
-        """What plans depend on of a device."""
-        return Card(room=1 << 20, multiprocessors=8)
+        """What launches on a device depend on."""
+        return Card(shared_memory=1 << 20, multiprocessors=8)
 
     def synchronize(stream):
         """Wait for all that was launched on a stream."""
@@ -183,13 +184,13 @@ else:
 
     @functools.cache
     def card(device):
-        """What plans depend on of a device."""
+        """What launches on a device depend on."""
         attributes = driver.CUdevice_attribute
-        room = _asked(
-            driver.cuDeviceGetAttribute, attributes.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, device
+        asked = (
+            attributes.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+            attributes.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
         )
-        count = _asked(driver.cuDeviceGetAttribute, attributes.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device)
-        return Card(room, count)
+        return Card(*(_asked(driver.cuDeviceGetAttribute, attribute, device) for attribute in asked))
 
     def zero(memory, stream):
         """Let all bits of an array be 0."""
@@ -206,26 +207,30 @@ else:
             raise RuntimeError(f"{function.__name__} failed: {status.name}")
         return answer[0] if answer else None
 
-    def prepared(kernel, types, blocks, threads, held, team):
+    def prepared(kernel, types, blocks, threads, shared_bytes, team):
         """A function of the stream and the arguments that launches a kernel on the current device.
 
         Compiling it, or loading it from the cache, is done before. A block that holds much on chip must ask for it, and
-        gets the L1 cache's share of it, too. Teams are launched so that all of their blocks are resident, as many of
-        them as there is room for.
+        gets the L1 cache's share of it, too. Of teams as many are launched as can be resident, with all their blocks,
+        so that none waits for a block that has not begun; they then take turns with the channels.
         """
         known = kernel.compile(types)._codelibrary.get_cufunc()
-        if held:
+        if shared_bytes:
             attributes = driver.CUfunction_attribute
             for attribute, value in (
-                (attributes.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, held),
+                (attributes.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes),
                 (attributes.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100),
             ):
                 _asked(driver.cuKernelSetAttribute, attribute, value, known.handle, current_device())
         if team > 1:
-            resident = known.kernel.occupancy.max_active_blocks_per_multiprocessor(threads, held)
+            resident = known.kernel.occupancy.max_active_blocks_per_multiprocessor(threads, shared_bytes)
             resident *= card(current_device()).multiprocessors
+            if resident < team:
+                raise RuntimeError(f"only {resident} blocks of {kernel.__name__} are resident; a team has {team}")
             blocks = min(blocks, resident // team * team)
-        config = LaunchConfig(grid=(blocks, 1, 1), block=(threads, 1, 1), shmem_size=held, is_cooperative=team > 1)
+        config = LaunchConfig(
+            grid=(blocks, 1, 1), block=(threads, 1, 1), shmem_size=shared_bytes, is_cooperative=team > 1
+        )
         return lambda stream, arguments: launch_on(_stream(stream), config, known.kernel, *arguments)
 
     @functools.lru_cache(maxsize=64)
