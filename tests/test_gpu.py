@@ -73,6 +73,17 @@ def test_a_hundred_runs_are_bitwise_the_same(name, library, way):
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("shape", [(20, 3, 784), (3000, 8)])
+def test_a_small_array_between_large_ones_takes_nothing_from_them(shape, library):
+    """One kernel serves both, with more and with less on chip."""
+    rng = np.random.default_rng(0)
+    large = library.send(rng.standard_normal(shape).astype(np.float32), "float32")
+    small = library.send(rng.standard_normal((2, *shape[1:])).astype(np.float32), "float32")
+    before = library.fetch(nbn.batch_norm(large, training=True))
+    nbn.batch_norm(small, training=True)
+    np.testing.assert_array_equal(library.fetch(nbn.batch_norm(large, training=True)), before)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 def test_kernels_run_on_the_current_stream_of_pytorch():
     """On a stream that is busy, results are those of what it was busy with, and nothing waits."""

@@ -117,6 +117,16 @@ def test_infinite_parameters_act_as_arithmetic_says(backend):
     assert np.isneginf(y).all()
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("shape", [(40, 20), (40, 3)])
+def test_a_variance_of_zero_without_eps_gives_inf(shape, backend):
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    zeros, ones = np.zeros(shape[1]), np.ones(shape[1])
+    y, context = nbn.batch_norm_forward(x, ones, ones, zeros, zeros, training=False, eps=0.0, backend=backend)
+    np.testing.assert_array_equal(y, np.sign(x) * np.inf)
+    np.testing.assert_array_equal(nbn.batch_norm_backward(x, context).dgamma, np.full(shape[1], np.inf))
+
+
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.int8, np.uint8])
 def test_narrow_numpy_scalars_are_numbers_like_others(kind):
     x = np.random.default_rng(7).normal(size=(200_000, 1))

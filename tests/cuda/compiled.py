@@ -83,6 +83,9 @@ def test_walks_move_16_bytes_and_spill_nothing(family, name, words, generation, 
     if name.endswith("on_chip"):
         assert ("LDGSTS.E.BYPASS.128" in code) == (words.lanes > 1)
         assert "LDS.128" in code or words.lanes == 1
+        assert "LDGDEPBAR" in code  # what was copied is waited for
+        assert "MEMBAR" in code  # what a block has written is seen before it is counted
+        assert "CCTL.IVALL" in code  # and read anew once all are
         assert ("LDGSTS" in code) == (words.lanes > 1 or "16" not in words.dtype)
 
 

@@ -1,5 +1,8 @@
-"""What launches are cut to, on cards that are not here."""
+"""How launches are cut, and prepared, for cards that are not here."""
 
+from types import SimpleNamespace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,3 +70,53 @@ def test_resnet_50_on_an_h200_is_one_launch_but_for_the_largest_rows():
     assert team_size((256 * 112 * 112, 64, 1), "float32", 1) == 0
     assert cut.launch_for((32, 256, 3136), "float32", 16, False, 1, H200).shared_bytes == 0
     assert cut.launch_for((32, 64, 49), "float32", 16, False, 1, H200).shared_bytes > 0
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """A driver that writes down which attributes kernels are given, and how they are launched."""
+    called = SimpleNamespace(attributes=[], launched=[])
+
+    def set_attribute(attribute, value, handle, device):
+        called.attributes.append((attribute, value))
+        return (0,)
+
+    names = ("MAX_DYNAMIC_SHARED_SIZE_BYTES", "PREFERRED_SHARED_MEMORY_CARVEOUT")
+    kinds = SimpleNamespace(**{f"CU_FUNC_ATTRIBUTE_{name}": name for name in names})
+    known = SimpleNamespace(CUfunction_attribute=kinds, cuKernelSetAttribute=set_attribute)
+    monkeypatch.setattr(toolkit, "driver", known)
+    monkeypatch.setattr(toolkit, "card", lambda device: H200)
+    monkeypatch.setattr(toolkit, "current_device", lambda: 0)
+    monkeypatch.setattr(toolkit, "_stream", lambda handle, device: (handle, device))
+    monkeypatch.setattr(toolkit, "LaunchConfig", lambda **config: config)
+    monkeypatch.setattr(toolkit, "launch_on", lambda *arguments: called.launched.append(arguments))
+    return called
+
+
+def compiled(resident):
+    """A kernel of which so many blocks fit a multiprocessor."""
+    occupancy = SimpleNamespace(max_active_blocks_per_multiprocessor=lambda threads, shared_bytes: resident)
+    function = SimpleNamespace(
+        kernel=SimpleNamespace(occupancy=occupancy), handle=1, attrs=SimpleNamespace(shared=3104)
+    )
+    library = SimpleNamespace(get_cufunc=lambda: function)
+    return SimpleNamespace(compile=lambda types: SimpleNamespace(_codelibrary=library), __name__="forward_on_chip")
+
+
+def test_a_kernel_is_allowed_the_same_for_all_shapes(driver):
+    for shared_bytes in (100_352, 25_088):
+        toolkit.prepared(compiled(2), (), 512, THREADS, shared_bytes, 1)
+    asked = [value for attribute, value in driver.attributes if attribute.startswith("MAX")]
+    assert asked == [232_448 - 3104] * 2
+
+
+def test_only_whole_teams_that_are_resident_are_launched(driver):
+    toolkit.prepared(compiled(2), (), 40 * 63, THREADS, 100_352, 63)(7, ("x",))
+    toolkit.prepared(compiled(2), (), 512, THREADS, 100_352, 1)(7, ("x",))
+    (stream, config, _, argument), (_, alone, *_) = driver.launched
+    assert (stream, argument) == ((7, 0), "x")
+    assert config == {"grid": (252, 1, 1), "block": (THREADS, 1, 1), "shmem_size": 100_352, "is_cooperative": True}
+    assert alone["grid"] == (512, 1, 1)
+    assert not alone["is_cooperative"]
+    with pytest.raises(RuntimeError, match="only 0 blocks of forward_on_chip are resident; a team has 63"):
+        toolkit.prepared(compiled(0), (), 126, THREADS, 100_352, 63)

@@ -101,12 +101,29 @@ def test_a_negative_running_variance_gives_nan(way):
     assert np.isfinite(y[:, 1:]).all()
 
 
+@pytest.mark.parametrize("shape", [(9, 8), (5, 24), (5, 3, 9), (9, 10), (3, 2, 8)])
+def test_nor_does_it_take_any_from_gradients(shape, way):
+    rng = np.random.default_rng(0)
+    x = (1e4 + 0.01 * rng.standard_normal(shape)).astype(np.float32)
+    dy = (1 + rng.standard_normal(shape)).astype(np.float32)
+    ones = np.ones(shape[1], np.float32)
+    found, exact = (
+        nbn.batch_norm_backward(dy, nbn.batch_norm_forward(x, ones, ones, eps=0.0, backend=backend)[1])
+        for backend in ("cuda", "reference")
+    )
+    for name in ("dx", "dgamma", "dbeta"):
+        one, other = getattr(found, name), getattr(exact, name)
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max(), err_msg=name)
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("shape", [(4, 8), (4, 3), (4, 2, 3), (3, 9)])
+@pytest.mark.parametrize("shape", [(4, 8), (4, 3), (4, 2, 3), (4, 2, 8)])
 def test_a_variance_of_zero_without_eps_gives_inf(shape, way):
     x = np.random.default_rng(0).standard_normal(shape)
-    running = [np.zeros(shape[1]), np.zeros(shape[1])]
-    np.testing.assert_array_equal(nbn.batch_norm(x, None, None, *running, eps=0.0, backend="cuda"), np.sign(x) * np.inf)
+    zeros, ones = np.zeros(shape[1]), np.ones(shape[1])
+    y, context = nbn.batch_norm_forward(x, ones, ones, zeros, zeros, training=False, eps=0.0, backend="cuda")
+    np.testing.assert_array_equal(y, np.sign(x) * np.inf)
+    np.testing.assert_array_equal(nbn.batch_norm_backward(x, context).dgamma, np.full(shape[1], np.inf))
 
 
 def test_running_statistics_of_the_host_keep_their_digits():

@@ -68,7 +68,8 @@ def set_constants(x, table, count, values):
 @device
 def dgamma_from(x, table, channel, dbeta, dgamma):
     """The sum of dy * xhat from that of dy * d * h, which lacks what the mean lost."""
-    return subtract_product(dgamma, lost_of_mean(x, table, channel) * table[INVSTD, channel], dbeta)
+    lost = lost_of_mean(x, table, channel)
+    return subtract_product(dgamma, lost * table[INVSTD, channel], dbeta) if lost != 0 else dgamma
 
 
 @device

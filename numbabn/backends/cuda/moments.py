@@ -166,8 +166,8 @@ def settle_channel(measured, values, table, columns, column, running, channel, e
 @device
 def without_lost(s, q, table, channels, channel):
     """The sum of dy * xhat, once what the mean lost is taken off; ``s`` is that of dy."""
-    lost = table[REST * channels + channel] * table[INVSTD * channels + channel]
-    return q - lost * s if s != 0 else q  # of no values, lost is NaN and the sums are 0
+    rest = table[REST * channels + channel]  # NaN of no values, whose sums are 0
+    return q - rest * table[INVSTD * channels + channel] * s if rest != 0 and s != 0 else q
 
 
 @kernel

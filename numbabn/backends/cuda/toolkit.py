@@ -27,6 +27,7 @@ class Card(NamedTuple):
     shared_memory: int
     """Bytes of it that a block may ask for."""
     multiprocessors: int
+    """Most blocks of a team: 1 where blocks cannot be launched so as to run at the same time."""
 
 
 def device(function):
@@ -185,12 +186,17 @@ else:
     @functools.cache
     def card(device):
         """What launches on a device depend on."""
-        attributes = driver.CUdevice_attribute
-        asked = (
-            attributes.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
-            attributes.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+
+        def ask(name):
+            attribute = getattr(driver.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
+            return _asked(driver.cuDeviceGetAttribute, attribute, device)
+
+        copies = ask("COMPUTE_CAPABILITY_MAJOR") >= 8  # past the registers; without them, nothing is held on chip
+        together = ask("COOPERATIVE_LAUNCH")
+        return Card(
+            shared_memory=ask("MAX_SHARED_MEMORY_PER_BLOCK_OPTIN") if copies else 0,
+            multiprocessors=ask("MULTIPROCESSOR_COUNT") if together else 1,
         )
-        return Card(*(_asked(driver.cuDeviceGetAttribute, attribute, device) for attribute in asked))
 
     def zero(memory, stream):
         """Let all bits of an array be 0."""
@@ -210,29 +216,29 @@ else:
     def prepared(kernel, types, blocks, threads, shared_bytes, team):
         """A function of the stream and the arguments that launches a kernel on the current device.
 
-        Compiling it, or loading it from the cache, is done before. A block that holds much on chip must ask for it, and
-        gets the L1 cache's share of it, too. Of teams as many are launched as can be resident, with all their blocks,
-        so that none waits for a block that has not begun; they then take turns with the channels.
+        Compiling it, or loading it from the cache, is done before. What blocks hold on chip must be allowed for, for
+        all the shapes that a kernel is launched for: as much as there is, the L1 cache's share, too. Of teams as many
+        are launched as can be resident, with all their blocks, so that none waits for a block that has not begun; they
+        then take turns with the channels.
         """
-        known = kernel.compile(types)._codelibrary.get_cufunc()
+        known, device = kernel.compile(types)._codelibrary.get_cufunc(), current_device()
         if shared_bytes:
-            attributes = driver.CUfunction_attribute
-            for attribute, value in (
-                (attributes.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes),
-                (attributes.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100),
-            ):
-                _asked(driver.cuKernelSetAttribute, attribute, value, known.handle, current_device())
+            rest = card(device).shared_memory - known.attrs.shared
+            for name, value in (("MAX_DYNAMIC_SHARED_SIZE_BYTES", rest), ("PREFERRED_SHARED_MEMORY_CARVEOUT", 100)):
+                attribute = getattr(driver.CUfunction_attribute, f"CU_FUNC_ATTRIBUTE_{name}")
+                _asked(driver.cuKernelSetAttribute, attribute, value, known.handle, device)
         if team > 1:
             resident = known.kernel.occupancy.max_active_blocks_per_multiprocessor(threads, shared_bytes)
-            resident *= card(current_device()).multiprocessors
+            resident *= card(device).multiprocessors
             if resident < team:
                 raise RuntimeError(f"only {resident} blocks of {kernel.__name__} are resident; a team has {team}")
             blocks = min(blocks, resident // team * team)
         config = LaunchConfig(
             grid=(blocks, 1, 1), block=(threads, 1, 1), shmem_size=shared_bytes, is_cooperative=team > 1
         )
-        return lambda stream, arguments: launch_on(_stream(stream), config, known.kernel, *arguments)
+        return lambda stream, arguments: launch_on(_stream(stream, device), config, known.kernel, *arguments)
 
     @functools.lru_cache(maxsize=64)
-    def _stream(handle):
+    def _stream(handle, device):
+        """A stream, which remembers its device: the default ones are of each."""
         return Stream.from_handle(handle)
