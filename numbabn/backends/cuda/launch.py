@@ -102,18 +102,15 @@ def launcher(words, kernel, kinds, blocks, shared_bytes=0, team=1):
         launch = toolkit.simulated(kernel, blocks, THREADS, shared_bytes, team)
         return lambda stream, arguments: launch(*map(partial(_simulated, words), kinds, arguments))
     launch = toolkit.prepared(kernel, types_of(words, kinds), blocks, THREADS, shared_bytes, team)
-    if "f" in kinds and words.real == "float32":
+    floats = [place for place, kind in enumerate(kinds) if kind == "f" and words.real == "float32"]
 
-        def launch_with_floats(stream, arguments):
-            values = zip(kinds, map(_argument, arguments), strict=True)
-            launch(stream, [c_float(value) if kind == "f" else value for kind, value in values])
+    def launch_with(stream, arguments):
+        arguments = [value.address if type(value) is Memory else value for value in arguments]
+        for place in floats:
+            arguments[place] = c_float(arguments[place])
+        launch(stream, arguments)
 
-        return launch_with_floats
-    return lambda stream, arguments: launch(stream, map(_argument, arguments))
-
-
-def _argument(value):
-    return value.address if type(value) is Memory else value
+    return launch_with
 
 
 def types_of(words, kinds):

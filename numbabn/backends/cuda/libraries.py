@@ -151,10 +151,11 @@ class Space:
         """The memory of an argument, or None; refused where the kernels cannot reach it."""
         if value is None:
             return None
-        if not toolkit.reachable(value):
+        kind = self.library.kind
+        if not (isinstance(value, kind) and kind is not object) and not toolkit.reachable(value):
             raise TypeError(f"{name} is a {type(value).__name__} on the host, but x lives on a CUDA device")
-        if not isinstance(value, self.library.kind):  # whose stream would not wait for this one
-            expected = self.library.kind.__name__
+        if not isinstance(value, kind):  # whose stream would not wait for this one
+            expected = kind.__name__
             raise TypeError(f"{name} is a {type(value).__name__}; expected an array of x's library, a {expected}")
         memory, device = _read(self.library, name, value, self.stream)
         if device != self.device:
@@ -193,8 +194,8 @@ def _read(library, name, value, stream):
     if memory.dtype not in DTYPES:
         raise TypeError(f"{name} has dtype {memory.dtype}; expected {', '.join(DTYPES)}")
     size = DTYPES[memory.dtype].itemsize
-    steps = zip(memory.strides or (), memory.shape, strict=False)
-    if memory.address % size or any(step % size for step, count in steps if count > 1):
+    steps = () if memory.strides is None else zip(memory.strides, memory.shape, strict=True)
+    if memory.address % size or (steps and any(step % size for step, count in steps if count > 1)):
         raise ValueError(f"{name} is not aligned; expected elements at multiples of their {size} bytes")
     return memory, device
 
