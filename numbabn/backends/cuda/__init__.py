@@ -12,11 +12,12 @@ gradients of the parameters, settled from them; the walk that writes. What is wh
     passes               the launches of a pass
     cut, policy          the blocks of a shape, and the numbers that they are cut by
     launch               kernels with their types, blocks and arguments
-    toolkit              what is needed of numba-cuda; its LLVM extensions are in simd_compiled and llvm alone
+    toolkit              what is needed of numba-cuda; its LLVM extensions are in *_compiled and llvm alone
     planes, rows         the kernels that walk over data; planes_walks, rows_walks: what a thread of them does
     moments              sums of threads and parts put together; statistics
     constants, epilogue  numbers for each channel; what is fused
     simd                 vectors: loads, stores, arithmetic; simd_compiled (by llvm), simd_simulated
+    block                what a block shares, and how blocks wait; block_compiled, block_simulated
 
 So far these kernels have run in the simulator and have been compiled for sm_80 and sm_90, and not been on a card.
 """

@@ -8,6 +8,9 @@ BYTES = 16
 GLOBAL, SHARED = 1, 3
 """LLVM's numbers of address spaces: of the device, and what a block shares."""
 
+SPAN = types.UniTuple(types.int64, 4)
+"""Of ``simd.load_within``."""
+
 ON_CHIP = "numbabn_on_chip"
 """The memory that a block shares whose size the launch tells."""
 

@@ -12,8 +12,9 @@ import math
 from ..flags import FILLS, MEASURES
 from ..host import BETA, GAMMA, INVSTD, MEAN, REST, VAR
 from ..host import exact_sum as _exact_sum
+from .block import arrivals, arrive, shared
 from .policy import SETTLERS, THREADS
-from .simd import arrivals, arrive, cast, shared
+from .simd import cast
 from .toolkit import cuda, device, kernel
 
 exact_sum = device(_exact_sum)

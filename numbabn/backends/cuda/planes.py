@@ -15,6 +15,7 @@ distributed shared memory (sm_90), x kept in registers, the next channel copied 
 
 from ..flags import MEASURES, WRITES
 from ..host import MEAN
+from .block import on_chip, shared, wait_for_copies
 from .constants import affine, gradient
 from .moments import (
     HAS_RUNNING,
@@ -29,7 +30,7 @@ from .moments import (
 )
 from .planes_walks import fetch_slots, normalize_slots, sum_gradient_slots, sum_slots, write_gradient_slots
 from .policy import THREADS
-from .simd import cast, element, on_chip, shared, wait_for_copies
+from .simd import cast, element
 from .toolkit import cuda, device, kernel
 
 KINDS = {

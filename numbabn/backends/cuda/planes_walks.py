@@ -5,9 +5,10 @@ apart. ``x`` and ``dy`` may be on chip or in the device's memory; ``sizes`` are 
 """
 
 from ..flags import FROM_Y
+from .block import fetch
 from .epilogue import centred_and_open, input_gradient, normalized
 from .policy import THREADS
-from .simd import cast, count_within, fetch, first_within, fma, load_within, splat, store_within, total, vector_of
+from .simd import cast, count_within, first_within, fma, load_within, splat, store_within, total, vector_of
 from .toolkit import cuda, device
 
 

@@ -15,6 +15,7 @@ Nothing was tried on a card; what is yet to be compared is told in ``planes``.
 
 from ..flags import MEASURES, WRITES
 from ..host import BETA, GAMMA, INVSTD, MEAN, REST
+from .block import on_chip, shared, wait_for_copies
 from .moments import (
     HAS_RUNNING,
     add_block,
@@ -28,19 +29,7 @@ from .moments import (
 )
 from .policy import THREADS, WIDTH
 from .rows_walks import fetch_rows, normalize_rows, sum_gradient_rows, sum_rows, write_gradient_rows
-from .simd import (
-    cast,
-    element,
-    gather,
-    gather_data,
-    lanes,
-    on_chip,
-    shared,
-    splat,
-    vector_of,
-    wait_for_copies,
-    where_nonzero,
-)
+from .simd import cast, element, gather, gather_data, lanes, splat, vector_of, where_nonzero
 from .toolkit import cuda, device, kernel
 
 KINDS = {

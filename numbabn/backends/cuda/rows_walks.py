@@ -5,9 +5,10 @@ on chip or in the device's memory; ``sizes`` are outer, channels, slots, width a
 """
 
 from ..flags import FROM_Y
+from .block import fetch
 from .epilogue import centred_and_open, input_gradient, normalized
 from .policy import THREADS
-from .simd import cast, fetch, fma, lanes, load_within, scatter, splat, store_within, vector_of
+from .simd import cast, fma, lanes, load_within, scatter, splat, store_within, vector_of
 from .toolkit import cuda, device
 
 

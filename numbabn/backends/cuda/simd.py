@@ -3,21 +3,15 @@
 What its pointers point to is the type that a kernel is compiled for, so that one text serves both widths and all
 dtypes: float16 and bfloat16 are float32 in registers, and all may be float64. Offsets count vectors. In the simulator
 memory is ``Simulated``, with bfloat16 as uint16, and a vector is an array.
-
-``on_chip`` is memory of the same kind that a block shares. It holds vectors under numbers of their own, which spans
-tell; as to what lies in them, and which lanes are of a row, their offsets in the device's memory count all the same.
 """
 
 from .toolkit import SIMULATED
 
 if SIMULATED:
     from .simd_simulated import (
-        arrivals,
-        arrive,
         cast,
         count_within,
         element,
-        fetch,
         first_within,
         fma,
         gather,
@@ -25,27 +19,21 @@ if SIMULATED:
         lanes,
         load,
         load_within,
-        on_chip,
         relu,
         scatter,
-        shared,
         splat,
         store,
         store_within,
         total,
         vector_of,
-        wait_for_copies,
         where_active,
         where_nonzero,
     )
 else:
     from .simd_compiled import (
-        arrivals,
-        arrive,
         cast,
         count_within,
         element,
-        fetch,
         first_within,
         fma,
         gather,
@@ -53,27 +41,21 @@ else:
         lanes,
         load,
         load_within,
-        on_chip,
         relu,
         scatter,
-        shared,
         splat,
         store,
         store_within,
         total,
         vector_of,
-        wait_for_copies,
         where_active,
         where_nonzero,
     )
 
 __all__ = [
-    "arrivals",
-    "arrive",
     "cast",
     "count_within",
     "element",
-    "fetch",
     "first_within",
     "fma",
     "gather",
@@ -81,16 +63,13 @@ __all__ = [
     "lanes",
     "load",
     "load_within",
-    "on_chip",
     "relu",
     "scatter",
-    "shared",
     "splat",
     "store",
     "store_within",
     "total",
     "vector_of",
-    "wait_for_copies",
     "where_active",
     "where_nonzero",
 ]

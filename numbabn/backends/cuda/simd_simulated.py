@@ -1,16 +1,6 @@
 """Vectors in the simulator: see ``simd``."""
 
-import sys
-import threading
-import time
-
 import numpy as np
-
-from . import toolkit
-
-LOCK = threading.Lock()
-PATIENCE = 60.0
-"""Seconds of one wait after which a team is taken to have failed."""
 
 
 class Simulated:
@@ -67,34 +57,15 @@ def load_within(memory, offset, span, fill):
     if not memory.ragged:
         return load(memory, at)
     value, single = np.array(fill), memory.single()
-    for lane in _inside(memory, offset, span):
+    for lane in lanes_inside(memory, offset, span):
         value[lane] = load(single, at * value.size + lane)[0]
     return value
 
 
 def first_within(memory, value, offset, span, fallback):
     """The first lane of a vector that is of a row, or ``fallback`` if none is."""
-    inside = _inside(memory, offset, span) if memory.ragged else [0]
+    inside = lanes_inside(memory, offset, span) if memory.ragged else [0]
     return value[inside[0]] if inside else fallback
-
-
-def on_chip(memory, first):
-    """Memory like another for vectors that a block shares, from a number on. How much, the launch tells."""
-    size = toolkit.current_block().shared_bytes // memory.array.itemsize
-    array = _block_memory("on chip", size, memory.array.dtype)[first * memory.lanes :]
-    return Simulated(array, memory.lanes, memory.real, memory.ragged, on_chip=True)
-
-
-def fetch(chip, memory, offset, span):
-    """Begin to copy a vector onto the chip, in which lanes that are not of the row are left to chance: here NaN."""
-    single, target, size = memory.single(), chip.single(), memory.lanes
-    chip[span[3]] = np.full(chip[span[3]].nbytes, 0xFF, np.uint8).view(chip.array.dtype)
-    for lane in _inside(memory, offset, span) if memory.ragged else range(size):
-        target[span[3] * size + lane] = single[offset * size + lane]
-
-
-def wait_for_copies():
-    """Wait for all that this thread has begun to copy."""
 
 
 def store_within(memory, offset, span, value):
@@ -102,16 +73,16 @@ def store_within(memory, offset, span, value):
     if not memory.ragged:
         store(memory, offset, value)
         return
-    for lane in _inside(memory, offset, span):
+    for lane in lanes_inside(memory, offset, span):
         store(memory.single(), offset * value.size + lane, value[lane : lane + 1])
 
 
 def count_within(memory, offset, span):
     """How many lanes of a vector are of the row."""
-    return len(_inside(memory, offset, span)) if memory.ragged else lanes(memory)
+    return len(lanes_inside(memory, offset, span)) if memory.ragged else lanes(memory)
 
 
-def _inside(memory, offset, span):
+def lanes_inside(memory, offset, span):
     """The lanes of a vector that are of the row."""
     begin, (_, first, stop, _) = offset * lanes(memory), span
     return range(max(0, first - begin), min(lanes(memory), stop - begin))
@@ -189,35 +160,3 @@ def scatter(numbers, start, step, value):
     """Write the lanes of a vector ``step`` apart."""
     for lane in range(value.size):
         numbers[start + lane * step] = value[lane]
-
-
-def shared(memory, rows, columns):
-    """Memory that a block shares: rows of so many columns, each of a number for every lane."""
-    caller = sys._getframe(1)
-    size = rows * columns * (memory.lanes or 1)
-    array = _block_memory((caller.f_code, rows, columns), size, memory.real)
-    return Simulated(array, None, memory.real)
-
-
-def _block_memory(name, size, dtype):
-    """An array that a block shares; at first every bit is set, which is a NaN in all dtypes."""
-    arrays = toolkit.current_block().arrays
-    with LOCK:
-        if name not in arrays:
-            arrays[name] = np.full(size * np.dtype(dtype).itemsize, 0xFF, np.uint8).view(dtype)
-    return arrays[name]
-
-
-def arrive(counters, team):
-    """Count a block of a team."""
-    toolkit.current_block().waits_since = time.monotonic()
-    with LOCK:
-        counters[team] += 1
-
-
-def arrivals(counters, team):
-    """How many blocks of a team have been counted."""
-    if time.monotonic() - toolkit.current_block().waits_since > PATIENCE:
-        raise TimeoutError("the other blocks of the team do not arrive")
-    time.sleep(0)
-    return counters[team]
