@@ -8,22 +8,13 @@ row, their offsets in the device's memory count all the same.
 from .toolkit import SIMULATED
 
 if SIMULATED:
-    from .block_simulated import (
-        arrivals,
-        arrive,
-        fetch,
-        on_chip,
-        shared,
-        wait_for_copies,
-    )
+    from . import block_simulated as kind
 else:
-    from .block_compiled import (
-        arrivals,
-        arrive,
-        fetch,
-        on_chip,
-        shared,
-        wait_for_copies,
-    )
+    from . import block_compiled as kind
 
-__all__ = ["arrivals", "arrive", "fetch", "on_chip", "shared", "wait_for_copies"]
+arrivals = kind.arrivals
+arrive = kind.arrive
+fetch = kind.fetch
+on_chip = kind.on_chip
+shared = kind.shared
+wait_for_copies = kind.wait_for_copies

@@ -39,12 +39,14 @@ def launch_for(shape, dtype, alignment, training, inputs, card):
     lanes = min(lanes, policy.LANES_OF_FLOAT64) if real == "float64" else lanes
     inference = inputs == 1 and not training
     held = 0 if inference and values * channels * itemsize > policy.AT_ONCE else inputs
-    cut = partial(_rows, outer) if inner == 1 else partial(_planes, outer, inner)
-    launch = partial(Launch, channels=channels, values=values)
-    return cut(channels, partial(Words, dtype, real=real), lanes, held, card, partial(launch, waits=not inference))
+    words = partial(Words, dtype, real=real)
+    launch = partial(Launch, channels=channels, values=values, waits=not inference)
+    if inner == 1:
+        return _rows(outer, channels, words, lanes, held, card, launch)
+    return _planes(outer, channels, inner, words, lanes, held, card, launch)
 
 
-def _planes(outer, inner, channels, words, lanes, held, card, launch):
+def _planes(outer, channels, inner, words, lanes, held, card, launch):
     """A launch of kernels of ``planes``; ``held`` arrays are to be on chip."""
     ragged = inner % lanes > 0 and inner >= policy.RAGGED_FROM * lanes
     words = words(lanes=lanes if ragged else gcd(lanes, inner), ragged=ragged)

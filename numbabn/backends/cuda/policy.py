@@ -30,8 +30,8 @@ HALF = 4096 if SIMULATED else 113 << 10
 taken for each."""
 
 TEAM = 8 if SIMULATED else 128
-"""Most blocks of a team, of which there are never more than multiprocessors. On an H200 a team holds up to 26 MB, half
-of the L2 cache: so there is no other kernel for channels that fit the cache alone."""
+"""Most blocks of a team, of which there are never more than multiprocessors. On an H200 a team holds up to 26 MB, near
+half of its 60 MB of L2 cache: so there is no other kernel for channels that fit the cache alone."""
 
 AT_ONCE = 512 if SIMULATED else 4 << 20
 """Most bytes of x for which inference is one launch. Above, a second one, which settles constants, costs little beside
@@ -42,7 +42,8 @@ SPREAD = 2 if SIMULATED else 132
 an H200."""
 
 TILE = 16 if SIMULATED else 64
-"""Least bytes of a row that a block that holds its tile reads, unless the rows are shorter: the unit of HBM."""
+"""Least bytes of a row that a block that holds its tile reads, unless the rows are shorter: two
+of the sectors of 32 bytes that memory is read by."""
 
 TEAM_TILE = 16 if SIMULATED else 128
 """Most bytes of a row that a block of a team reads. Each block reads the sums of all its team, which grow with the

@@ -8,68 +8,26 @@ memory is ``Simulated``, with bfloat16 as uint16, and a vector is an array.
 from .toolkit import SIMULATED
 
 if SIMULATED:
-    from .simd_simulated import (
-        cast,
-        count_within,
-        element,
-        first_within,
-        fma,
-        gather,
-        gather_data,
-        lanes,
-        load,
-        load_within,
-        relu,
-        scatter,
-        splat,
-        store,
-        store_within,
-        total,
-        vector_of,
-        where_active,
-        where_nonzero,
-    )
+    from . import simd_simulated as kind
 else:
-    from .simd_compiled import (
-        cast,
-        count_within,
-        element,
-        first_within,
-        fma,
-        gather,
-        gather_data,
-        lanes,
-        load,
-        load_within,
-        relu,
-        scatter,
-        splat,
-        store,
-        store_within,
-        total,
-        vector_of,
-        where_active,
-        where_nonzero,
-    )
+    from . import simd_compiled as kind
 
-__all__ = [
-    "cast",
-    "count_within",
-    "element",
-    "first_within",
-    "fma",
-    "gather",
-    "gather_data",
-    "lanes",
-    "load",
-    "load_within",
-    "relu",
-    "scatter",
-    "splat",
-    "store",
-    "store_within",
-    "total",
-    "vector_of",
-    "where_active",
-    "where_nonzero",
-]
+cast = kind.cast
+count_within = kind.count_within
+element = kind.element
+first_within = kind.first_within
+fma = kind.fma
+gather = kind.gather
+gather_data = kind.gather_data
+lanes = kind.lanes
+load = kind.load
+load_within = kind.load_within
+relu = kind.relu
+scatter = kind.scatter
+splat = kind.splat
+store = kind.store
+store_within = kind.store_within
+total = kind.total
+vector_of = kind.vector_of
+where_active = kind.where_active
+where_nonzero = kind.where_nonzero
