@@ -9,6 +9,9 @@ LONGEST_RUN = 4096
 ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 """Relative error of storing a number in a short dtype, which is computed with in float32."""
 
+LEAST = {"float16": 2.0**-25}
+"""Error of storing one that is so small that it has fewer digits there."""
+
 
 def tolerance(dtype, count):
     """Allowed error, in units of what a result is made of, for statistics over ``count`` values.

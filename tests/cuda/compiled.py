@@ -2,13 +2,10 @@
 
 import re
 import subprocess
-from types import SimpleNamespace
 
-import numba.cuda.dispatcher
 import pytest
 from cuda.pathfinder import find_nvidia_binary_utility
-from numba import cuda
-from numba.cuda import types
+from frontend import compiled
 
 from numbabn.backends.cuda import moments, planes, rows
 from numbabn.backends.cuda.launch import Words, types_of
@@ -27,20 +24,10 @@ def family_or_name(value):
     return getattr(value, "__name__", value).split(".")[-1]
 
 
-@pytest.fixture(autouse=True)
-def _no_card(monkeypatch):
-    """Compiling a helper asks the card for its generation, only to write it into code that is compiled once more."""
-    oldest = SimpleNamespace(compute_capability=(8, 0))
-    monkeypatch.setattr(numba.cuda.dispatcher, "get_current_device", lambda: oldest)
-
-
 def machine_code(kernel, kinds, words, generation, folder):
     """What the assembler reports of a kernel, and its instructions."""
-    signature = types.void(*types_of(words, kinds))
-    options = {"device": False, "abi": "numba", "launch_bounds": kernel.targetoptions["launch_bounds"]}
-    ptx, _ = cuda.compile(kernel.py_func, signature, cc=generation, output="ptx", **options)
     source, binary = folder / "kernel.ptx", folder / "kernel.cubin"
-    source.write_text(ptx)
+    source.write_text(compiled(kernel, types_of(words, kinds)).inspect_asm(generation))
     assemble = [tool("ptxas"), "-v", f"-arch=sm_{generation[0]}{generation[1]}", source, "-o", binary]
     report = subprocess.run(assemble, capture_output=True, text=True, check=True).stderr
     return report, subprocess.run([tool("nvdisasm"), binary], capture_output=True, text=True, check=True).stdout
@@ -52,13 +39,28 @@ def tool(name):
     return path
 
 
+def loops(code):
+    """The instructions of each innermost loop."""
+    lines = [line.strip() for line in re.sub(r"/\*.*?\*/", "", code).splitlines()]
+    places = {line[:-1]: place for place, line in enumerate(lines) if re.fullmatch(r"\.L_x_\d+:", line)}
+    jumps = [(places.get(found[1], len(lines)), place) for place, line in enumerate(lines)
+             if (found := re.search(r"\bBRA\b.*(\.L_x_\d+)", line))]  # fmt: skip
+    back = [(begin, end) for begin, end in jumps if begin < end]
+    innermost = (
+        one for one in back if not any(one[0] <= begin and end <= one[1] for begin, end in back if (begin, end) != one)
+    )
+    return [[line for line in lines[begin:end] if line.endswith(";")] for begin, end in innermost]
+
+
 def assert_lean(report, code, words):
-    """No memory of a thread's own, few registers, and no float64 unless that is computed in."""
+    """No memory of a thread's own, few registers, no float64 unless that is computed in, no division at each vector."""
     assert " 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in report
     assert not re.search(r"\b(LDL|STL)\b", code)
     assert int(re.search(r"Used (\d+) registers", report)[1]) <= 65_536 // (BLOCKS_EACH * THREADS)
     if words.real != "float64":
         assert not re.search(r"\b(DADD|DMUL|DFMA|DSETP|F2F\.F64)", code)
+    for loop in map("".join, loops(code)):
+        assert ".128 " not in loop or not re.search(r"__cuda_sm20|\b(I2F|MUFU\.RCP)\b", loop)
 
 
 GENERATIONS = pytest.mark.parametrize("generation", [(8, 0), (9, 0)], ids=["sm_80", "sm_90"])

@@ -28,7 +28,14 @@ from .moments import (
     team_barrier,
     without_lost,
 )
-from .planes_walks import fetch_slots, normalize_slots, sum_gradient_slots, sum_slots, write_gradient_slots
+from .planes_walks import (
+    fetch_slots,
+    normalize_slots,
+    sizes_and_steps,
+    sum_gradient_slots,
+    sum_slots,
+    write_gradient_slots,
+)
 from .policy import THREADS
 from .simd import cast, element
 from .toolkit import cuda, device, kernel
@@ -47,8 +54,9 @@ KINDS = {
 @device
 def part_at(block, sizes, count):
     """A block's part, and its piece: the channel, the first of its slots and how many there are."""
-    outer, _, _, slots = sizes
-    channel, part = block // count, block % count
+    outer, _, _, slots, _, _ = sizes
+    channel = block // count
+    part = block - channel * count
     begin = outer * slots * part // count
     return part, (channel, begin, outer * slots * (part + 1) // count - begin)
 
@@ -64,7 +72,7 @@ def write_part(parts, sums, rows, part, channels, channel):
 def sum_parts(x, parts, table, outer, channels, inner, slots, count):
     """Count, mean and sum of squared deviations of each part, means counted from the channel's first value, which is
     left where the mean will stand. e bytes per element of e bytes."""
-    sizes = outer, channels, inner, slots
+    sizes = sizes_and_steps(outer, channels, inner, slots)
     part, piece = part_at(cuda.blockIdx.x, sizes, count)
     channel, sums = piece[0], shared(table, 3, THREADS)
     origin = element(x, channel * inner)
@@ -78,7 +86,7 @@ def sum_parts(x, parts, table, outer, channels, inner, slots, count):
 @kernel
 def normalize(x, residual, y, table, outer, channels, inner, slots, count, flags):
     """``y = relu((x - mean) * invstd * gamma + beta + residual)``. 2e bytes per element; a residual adds e."""
-    sizes = outer, channels, inner, slots
+    sizes = sizes_and_steps(outer, channels, inner, slots)
     _, piece = part_at(cuda.gridDim.x - 1 - cuda.blockIdx.x, sizes, count)
     normalize_slots(x, residual, y, affine(table, channels, piece[0]), sizes, piece, flags)
 
@@ -89,7 +97,7 @@ def sum_gradient_parts(dy, x, y, parts, table, outer, channels, inner, slots, co
 
     2e bytes per element; ReLU after a residual adds e.
     """
-    sizes = outer, channels, inner, slots
+    sizes = sizes_and_steps(outer, channels, inner, slots)
     part, piece = part_at(cuda.blockIdx.x, sizes, count)
     channel, sums = piece[0], shared(table, 2, THREADS)
     sum_gradient_slots(dy, x, y, affine(table, channels, channel), sums, sizes, piece, flags)
@@ -103,7 +111,7 @@ def write_gradient(dy, x, y, dx, dresidual, table, gradients, outer, channels, i
 
     3e bytes per element; ReLU after a residual adds 2e.
     """
-    sizes = outer, channels, inner, slots
+    sizes = sizes_and_steps(outer, channels, inner, slots)
     _, piece = part_at(cuda.gridDim.x - 1 - cuda.blockIdx.x, sizes, count)
     channel = piece[0]
     constants, sums = affine(table, channels, channel), (gradients[channel], gradients[channels + channel])
@@ -120,7 +128,7 @@ def forward_on_chip(
 
     2e bytes per element; a residual adds e, and without WRITES, which y needs, it is e.
     """
-    sizes, thread = (outer, channels, inner, slots), cuda.threadIdx.x
+    sizes, thread = sizes_and_steps(outer, channels, inner, slots), cuda.threadIdx.x
     sums, column, chip = shared(table, 3, THREADS), shared(table, 6, 1), on_chip(x, 0)
     for block in range(cuda.blockIdx.x, channels * count, cuda.gridDim.x):  # see toolkit.prepared
         part, piece = part_at(block, sizes, count)
@@ -158,7 +166,8 @@ def backward_on_chip(
 
     3e bytes per element; ReLU after a residual adds 2e, and e more where y has left the L2 cache between two reads.
     """
-    sizes, sums, thread = (outer, channels, inner, slots), shared(table, 2, THREADS), cuda.threadIdx.x
+    sizes, thread = sizes_and_steps(outer, channels, inner, slots), cuda.threadIdx.x
+    sums = shared(table, 2, THREADS)
     chip_x, chip_dy = on_chip(x, 0), on_chip(dy, (outer * slots + count - 1) // count)
     for block in range(cuda.blockIdx.x, channels * count, cuda.gridDim.x):  # see toolkit.prepared
         part, piece = part_at(block, sizes, count)

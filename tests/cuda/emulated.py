@@ -1,0 +1,23 @@
+"""The CUDA kernels as they are compiled, run by the processor (see ``emulator``), against the specification."""
+
+import emulator  # noqa: F401 (the card)
+import pytest
+from cases import CASES, EPILOGUES, Case
+from device_arrays import *  # noqa: F403 (the same tests as in the simulator)
+from kinds import Interface
+from test_backends import check_against_specification
+
+WIDE = [Case("NC-wide", (3, 1031)), Case("NC-wider", (5, 2001))]  # narrower than elsewhere, which takes less time
+CASES = [*(case for case in CASES if not case.name.startswith("NC-wide")), *WIDE, Case("NCL-short-rows", (700, 3, 5))]
+FORMS = [(training, *epilogue) for epilogue in EPILOGUES for training in (True, False)]
+DTYPES = ["float32", "float64", "float16", "bfloat16"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("number", "case"), list(enumerate(CASES)), ids=lambda value: getattr(value, "name", ""))
+def test_matches_specification(number, case, dtype, way):
+    """Not every case in every form: cases are alike enough to take turns."""
+    turn = number + DTYPES.index(dtype) + ["as planned", "in teams", "in parts"].index(way)
+    training, activation, with_residual = FORMS[turn % len(FORMS)]
+    form = {"training": training, "activation": activation, "with_residual": with_residual}
+    check_against_specification(case, dtype, kind=Interface(), **form)

@@ -1,0 +1,21 @@
+"""Kernels as they are compiled for cards, where there is none. Each once, whatever asks for it."""
+
+from functools import cache
+from types import SimpleNamespace
+
+import numba.cuda.dispatcher
+from numba.cuda.cudadrv import devices
+
+CARD = SimpleNamespace(compute_capability=(9, 0))
+numba.cuda.dispatcher.get_current_device = lambda: CARD  # compiling asks for its generation
+devices.get_context = lambda: SimpleNamespace(device=CARD)
+
+
+@cache
+def compiled(kernel, types):
+    """A kernel for arguments of some types, with ``inspect_llvm()`` and ``inspect_asm(generation)``.
+
+    What ``kernel.compile(types)`` makes, but not loaded onto a card, nor taken from Numba's cache, which does not see
+    that a function in another file has changed.
+    """
+    return numba.cuda.dispatcher._Kernel(kernel.py_func, types, launch_bounds=kernel.targetoptions["launch_bounds"])

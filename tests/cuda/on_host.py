@@ -1,0 +1,204 @@
+"""Kernels' code for the device, compiled for this machine's processor, where a thread of a block is a fiber.
+
+A fiber hands over to the scheduler (see ``emulator``) wherever the device would do something about other threads, or
+about time: at barriers, polls of a counter, copies onto the chip and waits for them, and at its end.
+"""
+
+import ctypes
+import mmap
+import re
+import weakref
+
+import llvmlite.binding as llvm
+import numpy as np
+from frontend import compiled
+
+from numbabn.backends.cuda.llvm import ON_CHIP
+
+SHARED_MEMORY = 232_448
+"""Bytes that a block has on chip at most, as on an H200."""
+
+ENDED, AT_BARRIER, POLLS, COPIES, WAITS, READY = range(6)
+"""What a thread does."""
+
+THREAD = np.dtype([
+    ("context", "u8"), ("copy", "u8", 3), ("number", "i4"), ("block", "i4"), ("blocks", "i4"), ("state", "i4")
+])  # fmt: skip
+"""What a thread knows, ``%thread`` below. ``copy`` is the one that it begins: where to, where from, how many bytes."""
+
+RUNTIME = f"""
+%thread = type {{ ptr, i64, i64, i64, i32, i32, i32, i32 }}
+@numbabn.thread = global ptr null
+@numbabn.scheduler = global ptr null
+@numbabn.arguments = global ptr null
+declare i32 @swapcontext(ptr, ptr)
+declare float @llvm.sqrt.f32(float)
+declare double @llvm.sqrt.f64(double)
+
+define float @__nv_sqrtf(float %x) {{ %y = call float @llvm.sqrt.f32(float %x)  ret float %y }}
+define double @__nv_sqrt(double %x) {{ %y = call double @llvm.sqrt.f64(double %x)  ret double %y }}
+
+define ptr @numbabn.field(i32 %k) {{
+  %thread = load ptr, ptr @numbabn.thread
+  %fields = getelementptr %thread, ptr %thread, i32 0, i32 4
+  %field = getelementptr i32, ptr %fields, i32 %k
+  ret ptr %field
+}}
+define i32 @numbabn.value(i32 %k) {{ %p = call ptr @numbabn.field(i32 %k)  %n = load i32, ptr %p  ret i32 %n }}
+define i32 @numbabn.read.ptx.sreg.tid.x() {{ %n = call i32 @numbabn.value(i32 0)  ret i32 %n }}
+define i32 @numbabn.read.ptx.sreg.ctaid.x() {{ %n = call i32 @numbabn.value(i32 1)  ret i32 %n }}
+define i32 @numbabn.read.ptx.sreg.nctaid.x() {{ %n = call i32 @numbabn.value(i32 2)  ret i32 %n }}
+define i32 @numbabn.read.ptx.sreg.tid.y() {{ ret i32 0 }}
+define i32 @numbabn.read.ptx.sreg.tid.z() {{ ret i32 0 }}
+define i32 @numbabn.read.ptx.sreg.ctaid.y() {{ ret i32 0 }}
+define i32 @numbabn.read.ptx.sreg.ctaid.z() {{ ret i32 0 }}
+define i32 @numbabn.read.ptx.sreg.nctaid.y() {{ ret i32 1 }}
+define i32 @numbabn.read.ptx.sreg.nctaid.z() {{ ret i32 1 }}
+
+define void @numbabn.stop(i32 %state) {{
+  %at = call ptr @numbabn.field(i32 3)
+  store i32 %state, ptr %at
+  %thread = load ptr, ptr @numbabn.thread
+  %context = load ptr, ptr %thread
+  %scheduler = load ptr, ptr @numbabn.scheduler
+  %status = call i32 @swapcontext(ptr %context, ptr %scheduler)
+  ret void
+}}
+define void @numbabn.barrier0() {{ call void @numbabn.stop(i32 {AT_BARRIER})  ret void }}
+define void @numbabn.wait() {{ call void @numbabn.stop(i32 {WAITS})  ret void }}
+define void @numbabn.copy(i32 %target, i64 %source, i64 %size) {{
+  %thread = load ptr, ptr @numbabn.thread
+  %wide = zext i32 %target to i64
+  %to = getelementptr %thread, ptr %thread, i32 0, i32 1
+  %from = getelementptr %thread, ptr %thread, i32 0, i32 2
+  %bytes = getelementptr %thread, ptr %thread, i32 0, i32 3
+  store i64 %wide, ptr %to
+  store i64 %source, ptr %from
+  store i64 %size, ptr %bytes
+  call void @numbabn.stop(i32 {COPIES})
+  ret void
+}}
+define void @numbabn.arrive(ptr %counter) {{
+  %count = load volatile i32, ptr %counter
+  %more = add i32 %count, 1
+  store volatile i32 %more, ptr %counter
+  ret void
+}}
+define i32 @numbabn.arrivals(ptr %counter) {{
+  call void @numbabn.stop(i32 {POLLS})
+  %count = load volatile i32, ptr %counter
+  ret i32 %count
+}}
+"""
+"""The device's instructions, on the host."""
+
+DECLARATIONS = """
+declare void @numbabn.copy(i32, i64, i64)
+declare void @numbabn.wait()
+declare void @numbabn.arrive(ptr)
+declare i32 @numbabn.arrivals(ptr)
+"""
+
+TRANSLATIONS = [
+    (r"target (triple|datalayout) = .*|!nvvm.annotations = .*", ""),
+    (r'@"llvm\.nvvm\.([\w.]+)"', r'@"numbabn.\1"'),
+    (r'(@"shared[.\d]*") = internal ', r"\1 = "),
+    (r'asm sideeffect "cp\.async\.c[ga]\.shared\.global \[\$0\], \[\$1\], (\d+);", "[^"]*"\((.*)\)',
+     r"@numbabn.copy(\2, i64 \1)"),
+    (r'asm sideeffect "cp\.async\.wait_all;", "[^"]*"', "@numbabn.wait"),
+    (r'asm sideeffect "red\.release\.gpu\.add\.u32 \[\$0\], 1;", "[^"]*"', "@numbabn.arrive"),
+    (r'asm sideeffect "ld\.acquire\.gpu\.u32 \$0, \[\$1\];", "[^"]*"', "@numbabn.arrivals"),
+]  # fmt: skip
+"""What is written otherwise for the host. An instruction of the device's that is not among these does not compile."""
+
+C = ctypes.PyDLL(None)  # which keeps Python's lock: to Python, all fibers are one thread
+C.mmap.restype = ctypes.c_void_p
+C.mmap.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long
+C.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+C.munmap.argtypes = ctypes.c_void_p, ctypes.c_size_t
+C.getcontext.argtypes = (ctypes.c_void_p,)
+C.makecontext.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int
+C.swapcontext.argtypes = ctypes.c_void_p, ctypes.c_void_p
+MAP_32BIT = 0x40
+
+llvm.initialize_native_target()
+llvm.initialize_native_asmprinter()
+
+
+class Pages:
+    """Memory up to the end of a page, after which comes one that must not be touched; at first every bit is set."""
+
+    def __init__(self, size, flags=0):
+        whole = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        flags |= mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        begin = C.mmap(None, whole + mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+        assert begin not in (None, 2**64 - 1), "no memory is left"
+        C.mprotect(begin + whole, mmap.PAGESIZE, 0)
+        weakref.finalize(self, C.munmap, begin, whole + mmap.PAGESIZE)
+        self.address = begin + (whole - size) // 16 * 16
+        self.bytes = _bytes_at(self.address, size)
+        self.bytes[:] = 0xFF
+
+
+def _bytes_at(address, size):
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+
+CHIP = Pages(SHARED_MEMORY, MAP_32BIT)
+"""What the block that runs holds on chip. Its addresses have 32 bits, as there."""
+
+llvm.add_symbol(ON_CHIP, CHIP.address)
+
+
+class Code:
+    """A kernel's code for the host: the address of its ``entry``, the memory that is ``shared`` besides CHIP, and the
+    pointers to the thread that runs, the scheduler's context and the launch's arguments, 8 bytes each."""
+
+    def __init__(self, kernel, types):
+        known = compiled(kernel, types)
+        machine = llvm.Target.from_default_triple().create_target_machine(
+            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), codemodel="large", jit=True
+        )
+        text = known.inspect_llvm()
+        for device, host in TRANSLATIONS:
+            text = re.sub(device, host, text)
+        module = llvm.parse_assembly(RUNTIME)
+        for part in text.split("; ModuleID")[1:]:
+            module.link_in(llvm.parse_assembly(";" + part + DECLARATIONS))
+        kinds = [str(argument.type) for argument in module.get_function(known.entry_name).arguments]
+        module.link_in(llvm.parse_assembly(_entry(known.entry_name, kinds)))
+        module.verify()
+        builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+        builder.getModulePassManager().run(module, builder)
+        self.engine = llvm.create_mcjit_compiler(module, machine)
+        self.engine.finalize_object()
+        self.name, self.entry = kernel.__name__, self.engine.get_function_address("numbabn.entry")
+        self.thread, self.scheduler, self.arguments = (
+            ctypes.c_void_p.from_address(self._address(f"numbabn.{name}"))
+            for name in ("thread", "scheduler", "arguments")
+        )
+        variables = re.findall(r'@"(shared[.\d]*)" = addrspace\(3\) global \[(\d+) x (float|double)\]', text)
+        sizes = {"float": 4, "double": 8}
+        self.shared = [_bytes_at(self._address(name), int(count) * sizes[of]) for name, count, of in variables]
+
+    def _address(self, name):
+        return self.engine.get_global_value_address(name)
+
+
+def _entry(kernel, kinds):
+    """A function without arguments that calls a kernel with those of the launch."""
+    loads = "".join(
+        f"  %p{k} = getelementptr i64, ptr %all, i32 {k}\n  %a{k} = load {kind}, ptr %p{k}\n"
+        for k, kind in enumerate(kinds)
+    )
+    return f"""
+@numbabn.arguments = external global ptr
+declare void @"{kernel}"({", ".join(kinds)})
+declare void @numbabn.stop(i32)
+define void @numbabn.entry() {{
+  %all = load ptr, ptr @numbabn.arguments
+{loads}  call void @"{kernel}"({", ".join(f"{kind} %a{k}" for k, kind in enumerate(kinds))})
+  call void @numbabn.stop(i32 {ENDED})
+  ret void
+}}
+"""
