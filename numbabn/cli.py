@@ -154,6 +154,13 @@ def _add_bench_options(add):
     add("--threads", type=count, metavar="N", help="threads and CPUs for each system (default: all there are)")
     add("--seconds", type=seconds, metavar="S", help=f"timed for each system and cell (default {default.seconds:g})")
     add("--repeats", type=count, metavar="N", help="calls timed instead of --seconds, spread over up to five turns")
+    add("--peers", metavar="LIST", help="systems to measure beside numbabn (default: all that are there)")
+    add(
+        "--policy",
+        action="append",
+        metavar="NAME=N,...",
+        help="on cuda, numbabn's kernels once more with other numbers of backends/cuda/policy.py; can be repeated",
+    )
     add("--python", metavar="PATH", help="the interpreter that has the peers (default: this one)")
     add("--json", type=Path, metavar="FILE", help="keep everything measured in a file")
     add("--plot", type=Path, metavar="FILE.png", help="draw how near each system comes to the copy limit")

@@ -1,6 +1,5 @@
 """``numbabn bench --device cuda`` without a card: NumPy arrays stand in for the card's, a clock for its events."""
 
-import itertools
 from time import perf_counter
 
 import numpy as np
@@ -11,7 +10,14 @@ from numbabn.bench.measure import FUSED, WHATS, Cell, Effort
 from numbabn.cli import main
 
 
-class Arrays:
+class Mark:
+    """An event."""
+
+    def record(self):
+        self.time = perf_counter()
+
+
+class Arrays(cuda.Timed):
     """As ``cuda.WithTorch``."""
 
     card, multiprocessors, cache = "Some card", 132, 60 << 20
@@ -29,9 +35,17 @@ class Arrays:
     def float64(self, array):
         return array.astype(np.float64)
 
-    def times(self, calls):
-        marks = [perf_counter(), *((call(), perf_counter())[1] for call in calls)]
-        return [1e3 * (after - before) for before, after in itertools.pairwise(marks)]
+    def event(self):
+        return Mark()
+
+    def milliseconds(self, first, last):
+        return 1e3 * (last.time - first.time)
+
+    def wait(self, cycles):
+        assert cycles >= 0
+
+    def synchronize(self):
+        pass
 
     def copy(self, source, target):
         target[...] = source
@@ -89,9 +103,27 @@ def test_the_command(capsys, tmp_path):
     assert shown.startswith("Some card, 132 multiprocessors, L2 60 MiB\ndriver ")
     assert "training forward, NHWC" in shown
     assert "cuDNN: ValueError: wrong result" in shown
+    assert "us of the host for a call: numbabn" in shown
     assert main(["bench", "--from", "report.json"]) == 0
     assert capsys.readouterr().out == shown.replace("\nfigure figure.png\n", "")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_peers_are_those_that_are_asked_for(capsys):
+    argv = ["bench", "--device", "cuda", "--no-progress", "--repeats", "2", "--shapes", "6x3", "--what", "forward"]
+    assert main([*argv, "--peers", "PyTorch", "--json", "report.json"]) == 0
+    assert "cuDNN" not in capsys.readouterr().out
+
+
+def test_numbers_of_the_policy_are_changed_for_a_call_alone(monkeypatch):
+    pytest.importorskip("numba_cuda")
+    from numbabn.backends.cuda import on_device, policy
+
+    met, before, launch_for = [], policy.TEAM, on_device.launch_for
+    monkeypatch.setattr(cuda.Numbabn, "call", lambda self, cell, given: lambda: met.append(policy.TEAM))
+    cuda.otherwise(["TEAM=5,SPREAD=7"])["TEAM=5,SPREAD=7"].call(None, None)()
+    assert met == [5]
+    assert (policy.TEAM, on_device.launch_for) == (before, launch_for)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +131,11 @@ def test_the_command(capsys, tmp_path):
     [
         (["--dtype", "float16"], "--dtype float16 needs --device cuda"),
         (["--device", "cuda", "--threads", "1"], "--threads is for --device cpu"),
+        (["--device", "cuda", "--peers", "cuDNN,JAX"], "--peers: 'JAX' is unknown; expected in parts, PyTorch, cuDNN"),
+        (["--peers", "cuDNN"], "--peers: 'cuDNN' is unknown; expected PyTorch, TensorFlow, JAX"),
+        (["--policy", "TEAM=64"], "--policy is for --device cuda"),
+        (["--device", "cuda", "--policy", "THREADS=64"], "--policy: 'THREADS=64' is unknown; expected NAME=N,..., of"),
+        (["--device", "cuda", "--policy", "TEAM=64,"], "--policy: 'TEAM=64,' is unknown"),
     ],
 )
 def test_options_of_the_other_device_are_refused(capsys, argv, message):

@@ -20,7 +20,12 @@ from test_backends import check_against_specification
 
 pytestmark = pytest.mark.gpu
 
-CASES = [*CASES, Case("NCL-short-rows", (700, 3, 5))]  # which no vector of 16 bytes fits
+CASES = [
+    *CASES,
+    Case("NCL-short-rows", (700, 3, 5)),  # which no vector of 16 bytes fits
+    Case("NCHW-turns", (40, 33, 28, 28)),  # more teams than there is room for at a time
+    Case("NHWC-turns", (24, 28, 28, 264), axis=-1),
+]
 
 
 def test_cases_meet_all_ways_to_launch(way):

@@ -12,7 +12,7 @@ from ..backends import load
 from ..errors import UsageError
 from ..extras import need
 from ..files import replacing
-from . import cuda, figure, shapes, table, training
+from . import cuda, figure, shapes, systems, table, training
 from .measure import FUSED, WHATS, Effort, cells, measure
 from .systems import Setting, start, usable_cpus
 
@@ -43,6 +43,8 @@ class Options:
     seconds: float = 0.5
     repeats: int | None = None
     python: str = sys.executable
+    peers: str | None = None
+    policy: list[str] | None = None
 
 
 def bench(arguments) -> bool:
@@ -97,7 +99,10 @@ def _measure(options, path, progress):
         return _measure_card(options, todo, path, progress)
     if options.dtype not in DTYPES:
         raise UsageError(f"--dtype {options.dtype} needs --device cuda")
+    if options.policy:
+        raise UsageError("--policy is for --device cuda")
     setting = Setting(_threads(options.threads), _python(options.python), options.memory == "reused")
+    peers = _asked(options, [system.name for system in systems.PEERS])
     effort = Effort(None, options.repeats) if options.repeats else Effort(options.seconds)
     tqdm = need("tqdm", "bench").tqdm
     report = {
@@ -112,7 +117,7 @@ def _measure(options, path, progress):
     }
     before = machine.ticks()
     with ExitStack() as stack:
-        processes, report["systems"] = start(stack, setting)
+        processes, report["systems"] = start(stack, setting, peers)
         print(table.heading(report), flush=True)
         steps = training.STEPS if TRAINING in _words(options.what) else ()
         turns = (len(todo) + len(steps)) * len(processes) * effort.rounds
@@ -145,14 +150,16 @@ def _measure_card(options, todo, path, progress):
             raise UsageError(f"--{name} is for --device cpu")
     load("cuda")
     arrays = cuda.library()
-    systems = {"numbabn": cuda.Numbabn(), **arrays.peers()}
+    others = cuda.otherwise(options.policy) | arrays.peers()
+    asked = _asked(options, others) + (options.policy or [])
+    measured = {"numbabn": cuda.Numbabn()} | {name: system for name, system in others.items() if name in asked}
     effort = Effort(None, options.repeats) if options.repeats else Effort(options.seconds)
     report = {
         "format": FORMAT,
         "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "machine": cuda.describe(arrays),
         "setting": asdict(options),
-        "systems": {name: {"version": cuda.version_of(system, arrays)} for name, system in systems.items()},
+        "systems": {name: {"version": cuda.version_of(system, arrays)} for name, system in measured.items()},
         "stolen": 0.0,
         "cells": [],
     }
@@ -160,7 +167,7 @@ def _measure_card(options, todo, path, progress):
     bar = need("tqdm", "bench").tqdm(total=len(todo), unit="cell") if progress else None
     for cell in todo:
         try:
-            report["cells"].append(cuda.measure(cell, arrays, systems, options.dtype, effort))
+            report["cells"].append(cuda.measure(cell, arrays, measured, options.dtype, effort))
         except KeyboardInterrupt:
             return report, True
         _save(path, report)
@@ -184,6 +191,15 @@ def _cells(options):
         chosen[name] = words
     whats = [what for what in chosen["what"] if what != TRAINING]
     return cells(sizes, chosen["layout"], whats, chosen["fused"])
+
+
+def _asked(options, known):
+    """Names of the systems beside numbabn that are asked for."""
+    words = list(known) if options.peers is None else _words(options.peers)
+    for word in words:
+        if word not in known:
+            raise UsageError(f"--peers: {word!r} is unknown; expected {', '.join(known)}")
+    return words
 
 
 def _words(text):

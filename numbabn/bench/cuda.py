@@ -1,16 +1,20 @@
 """``numbabn bench --device cuda``: numbabn beside PyTorch's ways to batch norm, on one card and in one process.
 
-Times are those between two CUDA events around a call. Buffers are rotated, so that no call finds its data in the L2
-cache. Without PyTorch, CuPy makes the arrays; then only the copy and numbabn's own kernels in parts stand beside
-it.
+Times are those between CUDA events, while the card has calls enough in its queue; what the host takes to queue one is
+told beside them. Buffers are rotated, so that no call finds its data in the L2 cache. Without PyTorch, CuPy makes the
+arrays; then only the copy and numbabn's own kernels, cut in other ways, stand beside it.
 """
 
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from importlib.metadata import version
+from itertools import pairwise
 from math import ceil, prod
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 
 import numpy as np
@@ -29,11 +33,40 @@ ROTATED = 1 << 28
 MOST_SETS = 64
 WARM_UPS = 3
 
+QUEUED = 64
+"""Calls that are queued at a time: with a few launches each, they fit the card's queue, which holds about 1,000."""
+
+CLOCK = 2e9
+"""Cycles a second of the card's clock, at most."""
+
+BUSY = 'extern "C" __global__ void busy(long long n) { for (long long begun = clock64(); clock64() - begun < n;); }'
+"""A kernel that runs for so many cycles, which CuPy compiles."""
+
 LIMITS = {"float64": 1e-12, "float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
 """Largest error of a result that is timed: its Euclidean norm in units of the result's."""
 
 
-class WithTorch:
+class Timed:
+    """How calls are timed, by the events of a library."""
+
+    def times(self, calls, hold):
+        """Seconds that the card is busy with each of some calls, and seconds that the host takes to queue each.
+
+        The card waits ``hold`` seconds, for all of them to be queued: else a short one would take the host's time.
+        """
+        events, host = [self.event() for _ in range(len(calls) + 1)], []
+        self.wait(int(hold * CLOCK))
+        events[0].record()
+        for call, event in zip(calls, events[1:], strict=True):
+            begun = perf_counter()
+            call()
+            host.append(perf_counter() - begun)
+            event.record()
+        self.synchronize()
+        return [self.milliseconds(*pair) / 1e3 for pair in pairwise(events)], host
+
+
+class WithTorch(Timed):
     """Arrays, events and peers of PyTorch."""
 
     def __init__(self):
@@ -59,16 +92,18 @@ class WithTorch:
     def float64(self, array):
         return array.double()
 
-    def times(self, calls):
-        """Milliseconds that the card is busy with each of the calls."""
-        event = self.torch.cuda.Event
-        events = [(event(enable_timing=True), event(enable_timing=True)) for _ in calls]
-        for call, (first, last) in zip(calls, events, strict=True):
-            first.record()
-            call()
-            last.record()
+    def event(self):
+        return self.torch.cuda.Event(enable_timing=True)
+
+    def milliseconds(self, first, last):
+        return first.elapsed_time(last)
+
+    def wait(self, cycles):
+        """Keep the card busy, and not the host."""
+        self.torch.cuda._sleep(cycles)
+
+    def synchronize(self):
         self.torch.cuda.synchronize()
-        return [first.elapsed_time(last) for first, last in events]
 
     def copy(self, source, target):
         target.copy_(source)
@@ -76,10 +111,10 @@ class WithTorch:
     def peers(self):
         """What stands beside numbabn, by name."""
         native, cudnn = (_Flagged(self.torch, enabled) for enabled in (False, True))
-        return {"in parts": InParts(), "PyTorch": native, "cuDNN": cudnn, "compiled": _Compiled(self.torch)}
+        return {"PyTorch": native, "cuDNN": cudnn, "compiled": _Compiled(self.torch)}
 
 
-class WithCuPy:
+class WithCuPy(Timed):
     """Arrays and events of CuPy."""
 
     def __init__(self):
@@ -92,6 +127,7 @@ class WithCuPy:
         self.card = properties["name"].decode()
         self.multiprocessors, self.cache = properties["multiProcessorCount"], properties["l2CacheSize"]
         self.generator = cupy.random.default_rng(0)
+        self.busy = cupy.RawKernel(BUSY, "busy")
 
     def normal(self, shape, dtype, mean=0.0, std=1.0):
         if dtype == "bfloat16":
@@ -104,21 +140,23 @@ class WithCuPy:
     def float64(self, array):
         return array.astype("float64")
 
-    def times(self, calls):
-        event = self.cupy.cuda.Event
-        events = [(event(), event()) for _ in calls]
-        for call, (first, last) in zip(calls, events, strict=True):
-            first.record()
-            call()
-            last.record()
+    def event(self):
+        return self.cupy.cuda.Event()
+
+    def milliseconds(self, first, last):
+        return self.cupy.cuda.get_elapsed_time(first, last)
+
+    def wait(self, cycles):
+        self.busy((1,), (1,), (cycles,))
+
+    def synchronize(self):
         self.cupy.cuda.Device().synchronize()
-        return [self.cupy.cuda.get_elapsed_time(first, last) for first, last in events]
 
     def copy(self, source, target):
         target[...] = source
 
     def peers(self):
-        return {"in parts": InParts()}
+        return {}
 
 
 @dataclass
@@ -160,24 +198,61 @@ class Numbabn:
         return backward
 
 
-class InParts(Numbabn):
-    """The same by the kernels that hold nothing on chip: what that is worth."""
+class Otherwise(Numbabn):
+    """The same with some numbers of ``backends.cuda.policy`` changed: what those there are worth."""
+
+    def __init__(self, numbers: dict):
+        self.numbers = numbers
+        self.launch_for = None
+
+    @contextlib.contextmanager
+    def _changed(self):
+        from ..backends.cuda import on_device, policy
+
+        before, launch_for = {name: getattr(policy, name) for name in self.numbers}, on_device.launch_for
+        self.launch_for = self.launch_for or lru_cache(launch_for.__wrapped__)
+        vars(policy).update(self.numbers)
+        on_device.launch_for = self.launch_for
+        try:
+            yield
+        finally:
+            vars(policy).update(before)
+            on_device.launch_for = launch_for
 
     def call(self, cell, given):
-        from ..backends.cuda import toolkit
+        with self._changed():
+            call = super().call(cell, given)
 
-        card = toolkit.card
-        without = card(toolkit.current_device())._replace(shared_memory=0)
-
-        def in_parts(call):
-            toolkit.card = lambda device: without
-            try:
+        def changed():
+            with self._changed():
                 return call()
-            finally:
-                toolkit.card = card
 
-        call = in_parts(lambda: super(InParts, self).call(cell, given))
-        return lambda: in_parts(call)
+        return changed
+
+
+def otherwise(given: list[str] | None) -> dict:
+    """Numbabn cut in other ways, by name: without anything on chip, and as ``--policy`` says.
+
+    Examples
+    --------
+    >>> list(otherwise(["VECTORS=16,TEAM=64"]))
+    ['in parts', 'VECTORS=16,TEAM=64']
+    """
+    found = {"in parts": Otherwise({"ON_CHIP": 0})}
+    for text in given or []:
+        numbers = dict(re.findall(r"(\w+)=(\d+)(?:,|$)", text))
+        if ",".join("=".join(pair) for pair in numbers.items()) != text or not set(numbers) <= set(_cuts()):
+            raise UsageError(f"--policy: {text!r} is unknown; expected NAME=N,..., of {', '.join(_cuts())}")
+        found[text] = Otherwise({name: int(number) for name, number in numbers.items()})
+    return found
+
+
+def _cuts():
+    """The names in ``policy`` that kernels are not compiled with."""
+    from ..backends.cuda import policy
+
+    compiled = "BLOCKS_EACH", "LANES_OF_FLOAT64", "SETTLERS", "THREADS", "WIDTH"
+    return [name for name, value in vars(policy).items() if type(value) is int and name not in compiled]
 
 
 class _Torch:
@@ -230,11 +305,17 @@ class _Flagged(_Torch):
 
 
 class _Compiled(_Torch):
-    """Made one kernel by ``torch.compile``."""
+    """Made one kernel by ``torch.compile``, for each shape anew: after a few it would compile no more."""
 
     def __init__(self, torch):
         super().__init__(torch)
-        self.layer = torch.compile(self.layer)
+        self.layer, self.cell = torch.compile(self.layer, dynamic=False), None
+
+    def call(self, cell, given):
+        if cell != self.cell:
+            self.torch.compiler.reset()
+            self.cell = cell
+        return super().call(cell, given)
 
 
 def library():
@@ -294,25 +375,31 @@ def measure(cell: Cell, arrays, systems: dict, dtype: str, effort: Effort, advan
             )
     halves = [[arrays.normal((size // 2 // 4,), "float32") for _ in range(2)] for _ in sets]
     calls["limit_copy"] = [lambda pair=pair: arrays.copy(*pair) for pair in halves]
-    samples = {name: [] for name in calls if name not in notes}
+    samples = {name: ([], []) for name in calls if name not in notes}
     for number in range(effort.rounds):
         order = [*samples][number % len(samples) :] + [*samples][: number % len(samples)]
         for name in order:
-            samples[name] += _turn(arrays, calls[name], effort.of_round(number))
+            for kept, found in zip(samples[name], _turn(arrays, calls[name], effort.of_round(number)), strict=True):
+                kept += found
             if name != "limit_copy":
                 advance()
-    limit = {"kind": "limit_copy", **summary(samples["limit_copy"], size)}
-    times = {name: {"note": notes[name]} if name in notes else summary(samples[name], size) for name in systems}
+    found = {name: {**summary(card, size), "host": median(host)} for name, (card, host) in samples.items()}
+    limit = {"kind": "limit_copy", **found["limit_copy"]}
+    times = {name: {"note": notes[name]} if name in notes else found[name] for name in systems}
     return {**asdict(cell), "bytes": size, "limit": limit, "times": times}
 
 
 def _turn(arrays, calls, effort):
-    """Seconds of some calls, on one set of buffers after the other."""
-    started = perf_counter()
-    arrays.times([calls[number % len(calls)] for number in range(WARM_UPS)])
-    each = (perf_counter() - started) / WARM_UPS
+    """Seconds of some calls, on one set of buffers after the other: the card's, and the host's."""
+    card, host = arrays.times([calls[number % len(calls)] for number in range(WARM_UPS)], 0)
+    each = median(card)
     count = effort.get("calls") or max(len(calls), min(1000, ceil(effort["seconds"] / each)))
-    return [time / 1e3 for time in arrays.times([calls[number % len(calls)] for number in range(count)])]
+    found = [], []
+    for first in range(0, count, QUEUED):
+        some = [calls[number % len(calls)] for number in range(first, min(first + QUEUED, count))]
+        for kept, times in zip(found, arrays.times(some, 2 * len(some) * median(host)), strict=True):
+            kept += times
+    return found
 
 
 def _operands(cell, arrays, dtype):

@@ -14,6 +14,9 @@ STYLES = {
 }
 """Colours that are told apart with any colour vision (Okabe and Ito), and markers for print."""
 
+OTHERWISE = "#56B4E9", "v"
+"""Of numbabn's own kernels, cut in other ways."""
+
 SHAPE_HEIGHT, PANEL_HEIGHT, PANEL_WIDTH = 0.26, 0.75, 4.0
 """Inches: of a shape's line, of what a panel has besides those, of a panel."""
 
@@ -67,7 +70,7 @@ def _draw(axes, cells, names):
     """A line for each shape, from the top; a point for each system with its quartiles."""
     axes.axvline(100, color="black", linewidth=1.2, label="copy limit")
     for name in names:
-        colour, marker = STYLES[name]
+        colour, marker = STYLES.get(name, OTHERWISE)
         found = [(place, cell) for place, cell in enumerate(cells) if ratio(cell, name)]
         speeds = [100 / ratio(cell, name) for _, cell in found]
         spans = [_span(cell, name, speed) for (_, cell), speed in zip(found, speeds, strict=True)]

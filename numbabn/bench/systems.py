@@ -52,8 +52,8 @@ def usable_cpus() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def start(stack: ExitStack, setting: Setting) -> tuple[dict[str, Process], dict[str, dict]]:
-    """Start numbabn and the peers; ``stack`` ends them.
+def start(stack: ExitStack, setting: Setting, peers: list[str]) -> tuple[dict[str, Process], dict[str, dict]]:
+    """Start numbabn and the peers of these names; ``stack`` ends them.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def start(stack: ExitStack, setting: Setting) -> tuple[dict[str, Process], dict[
         If numbabn itself does not start.
     """
     processes, answers = {}, {}
-    for system in [NUMBABN, *PEERS]:
+    for system in [NUMBABN, *(system for system in PEERS if system.name in peers)]:
         process = stack.enter_context(_process(system, setting))
         try:
             answer = process.greet()

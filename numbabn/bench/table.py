@@ -1,6 +1,7 @@
 """A report as text: a table for each kind of pass, layout and fused epilogue, at most 120 columns wide."""
 
 from math import exp, floor, log, log10
+from statistics import median
 
 from .measure import FUSED, WHATS
 from .shapes import LAYOUTS
@@ -99,7 +100,7 @@ def render(report: dict, key: tuple[str, str, str], cells: list[dict]) -> str:
         means += ["", times(_mean(ratio(cell, name, NUMBABN.name) for cell in cells))]
     if len(cells) > 1:
         rows.append(means)
-    return "\n".join([title(*key), *lines(rows), *_notes(cells)])
+    return "\n".join([title(*key), *lines(rows), *_hosts(cells), *_notes(cells)])
 
 
 def lines(rows: list[list[str]]) -> list[str]:
@@ -110,6 +111,17 @@ def lines(rows: list[list[str]]) -> list[str]:
         right = (text.rjust(width) for text, width in zip(rest, widths[1:], strict=True))
         found.append("  ".join([first.ljust(widths[0]), *right]).rstrip())
     return found
+
+
+def _hosts(cells):
+    """What the host takes for a call, where the card's time is in the table: the median of all shapes."""
+    found = {}
+    for cell in cells:
+        for name, times in cell["times"].items():
+            if "host" in times:
+                found.setdefault(name, []).append(1e6 * times["host"])
+    told = ", ".join(f"{name} {median(each):.0f}" for name, each in found.items())
+    return [f"us of the host for a call: {told}"] if told else []
 
 
 def _notes(cells):

@@ -61,6 +61,20 @@ def test_in_place(library, what, shape, way):
     )
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize("shape", [(5, 24), (5, 3, 9)])
+def test_without_a_context_results_are_the_same(library, shape, training, way):
+    """Though then no table of statistics is written, for which gamma stands in."""
+    channels = np.random.default_rng(1).random((4, shape[1])).astype(np.float32) + 0.5
+    parameters, others = ([send(library, row) for row in channels] for _ in range(2))
+    x = send(library, np.resize(X, shape))
+    y, _ = nbn.batch_norm_forward(x, *parameters, training=training)
+    np.testing.assert_array_equal(library.fetch(nbn.batch_norm(x, *others, training=training)), library.fetch(y))
+    for one, other in zip(parameters, others, strict=True):
+        np.testing.assert_array_equal(library.fetch(one), library.fetch(other))
+    np.testing.assert_array_equal(library.fetch(others[0]), channels[0])
+
+
 def test_arrays_that_are_not_aligned(library):
     expected = nbn.batch_norm(send(library, X), training=True)
     base = np.zeros(X.size + 1, np.float32)
@@ -119,6 +133,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(library):
     refused(
         TypeError, "gamma has dtype float64; expected float32 beside x of float32", library.send(np.ones(6), "float64")
     )
+    refused(TypeError, "gamma has dtype bfloat16; expected float32", library.send(np.zeros(6, np.uint16), "bfloat16"))
     refused(ValueError, "running_var is None; expected both or neither", None, None, mean)
     refused(ValueError, "running_mean overlaps running_var", None, None, mean, mean)
     refused(

@@ -7,8 +7,14 @@ from device_arrays import *  # noqa: F403 (the same tests as in the simulator)
 from kinds import Interface
 from test_backends import check_against_specification
 
-WIDE = [Case("NC-wide", (3, 1031)), Case("NC-wider", (5, 2001))]  # narrower than elsewhere, which takes less time
-CASES = [*(case for case in CASES if not case.name.startswith("NC-wide")), *WIDE, Case("NCL-short-rows", (700, 3, 5))]
+OTHERS = [
+    Case("NC-wide", (3, 1031)),  # narrower than elsewhere, which takes less time
+    Case("NC-wider", (5, 2001)),
+    Case("NCL-short-rows", (700, 3, 5)),
+    Case("NCHW-turns", (10, 9, 28, 28)),  # more teams than there is room for at a time
+    Case("NHWC-turns", (3, 14, 14, 152), axis=-1),
+]
+CASES = [case for case in CASES if not case.name.startswith("NC-wide")] + OTHERS
 FORMS = [(training, *epilogue) for epilogue in EPILOGUES for training in (True, False)]
 DTYPES = ["float32", "float64", "float16", "bfloat16"]
 

@@ -2,11 +2,12 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numbabn.backends.cuda import cut, planes, policy, toolkit
+from numbabn.backends.cuda import cut, launch, planes, policy, toolkit
 from numbabn.backends.cuda.policy import THREADS
 
 H200 = toolkit.Card(shared_memory=232_448, multiprocessors=132)
@@ -70,6 +71,20 @@ def test_resnet_50_on_an_h200_is_one_launch_but_for_the_largest_rows():
     assert team_size((256 * 112 * 112, 64, 1), "float32", 1) == 0
     assert cut.launch_for((32, 256, 3136), "float32", 16, False, 1, H200).shared_bytes == 0
     assert cut.launch_for((32, 64, 49), "float32", 16, False, 1, H200).shared_bytes > 0
+
+
+def test_numbers_reach_kernels_as_float32():
+    words = launch.Words("float32", 4, "float32")
+    reached, values = [], (1e-5, 1e300, 0.0)
+
+    def prepared(*arguments):
+        return lambda stream, arguments: reached.extend(arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toolkit, "prepared", prepared)
+        launch.launcher(words, None, "fffi", 1)(None, [*values, 7])
+    assert reached[3] == 7
+    np.testing.assert_array_equal(np.array(reached[:3], np.int32).view(np.float32), np.float32([1e-5, np.inf, 0]))
 
 
 @pytest.fixture

@@ -59,8 +59,8 @@ def fetch(typingctx, chip, memory, offset, span):
             with before:
                 llvm.fetch(builder, packed, target, builder.gep(source, [at]))
             with after:
-                pieces = llvm.read_in_pieces(builder, packed, source, at, builder.extract_value(span, 2))
-                llvm.write(builder, packed, target, llvm.INT32(0), pieces)
+                pieces = llvm.stored_in_pieces(builder, packed, source, at, builder.extract_value(span, 2))
+                builder.store(pieces, target, align=packed.bytes)
         return context.get_dummy_value()
 
     return types.void(chip, memory, types.int64, SPAN), codegen

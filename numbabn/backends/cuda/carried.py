@@ -8,7 +8,7 @@ from ..host import MEAN, VAR
 from . import passes, toolkit
 from .cut import launch_for
 from .libraries import NUMBA, Space
-from .memory import Memory
+from .memory import new_memory
 
 HALVES = True
 """Whether data may be float16 or bfloat16."""
@@ -77,14 +77,14 @@ def _carry(array):
     """A copy of a contiguous array on the device; bfloat16, which is not Numba's, travels as integers."""
     dtype = dtype_name(array.dtype)
     owner = toolkit.upload(array.view(np.uint16) if dtype == "bfloat16" else array)
-    return Memory(owner, toolkit.interface(owner)["data"][0], array.shape, None, dtype)
+    return new_memory(owner, toolkit.interface(owner)["data"][0], array.shape, dtype)
 
 
 def _result(x):
     """Memory for a result like ``x``."""
     dtype = dtype_name(x.dtype)
     owner = toolkit.device_array(x.shape, np.dtype(np.uint16) if dtype == "bfloat16" else x.dtype)
-    return Memory(owner, toolkit.interface(owner)["data"][0], x.shape, None, dtype)
+    return new_memory(owner, toolkit.interface(owner)["data"][0], x.shape, dtype)
 
 
 def _bring(memory, out):

@@ -3,8 +3,9 @@
 Kernels are given addresses and numbers: each array would be seven arguments of a launch, and microseconds.
 """
 
+import sys
 from ctypes import c_float
-from functools import partial
+from functools import lru_cache, partial
 from math import prod
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from ...jit import ceil_div
 from . import moments, toolkit
-from .memory import DTYPES, Memory
+from .memory import DTYPES, Memory, new_memory
 from .policy import SETTLERS, THREADS
 
 if toolkit.SIMULATED:
@@ -69,23 +70,26 @@ class Launch:
         self.prepared = {}
         """Kernels that are ready to be launched, by name and device."""
 
-    def walk(self, space, name, *arguments):
+    def walk(self, space, name, data, *rest):
         """Launch one of the family's kernels; on no elements there is nothing to do."""
         if self.blocks:
-            arguments = *arguments[0], *self.sizes, *arguments[1:]
-            self._run(space, self.family, name, self.blocks, arguments, self.shared_bytes, self.team)
+            kernel = self.prepared.get((name, space.device))
+            if kernel is None:
+                kernel = self._prepare(space, self.family, name, self.blocks, self.shared_bytes, self.team)
+            kernel(space.stream, [*data, *self.sizes, *rest])
 
     def settle(self, space, name, *arguments):
         """Launch one of the kernels on numbers for each channel."""
         if self.channels:
-            self._run(space, moments, name, ceil_div(self.channels, THREADS // SETTLERS), arguments)
+            kernel = self.prepared.get((name, space.device))
+            if kernel is None:
+                kernel = self._prepare(space, moments, name, ceil_div(self.channels, THREADS // SETTLERS))
+            kernel(space.stream, arguments)
 
-    def _run(self, space, module, name, blocks, arguments, shared_bytes=0, team=1):
-        key = name, space.device
-        if key not in self.prepared:
-            kernel, kinds = getattr(module, name), module.KINDS[name]
-            self.prepared[key] = launcher(self.words, kernel, kinds, blocks, shared_bytes, team)
-        self.prepared[key](space.stream, arguments)
+    def _prepare(self, space, module, name, blocks, shared_bytes=0, team=1):
+        kernel = launcher(self.words, getattr(module, name), module.KINDS[name], blocks, shared_bytes, team)
+        self.prepared[name, space.device] = kernel
+        return kernel
 
 
 def launcher(words, kernel, kinds, blocks, shared_bytes=0, team=1):
@@ -107,10 +111,16 @@ def launcher(words, kernel, kinds, blocks, shared_bytes=0, team=1):
     def launch_with(stream, arguments):
         arguments = [value.address if type(value) is Memory else value for value in arguments]
         for place in floats:
-            arguments[place] = c_float(arguments[place])
+            arguments[place] = _bits(arguments[place])
         launch(stream, arguments)
 
     return launch_with
+
+
+@lru_cache(maxsize=256)
+def _bits(value):
+    """Those of a float32, as an integer: of these, cuda.core takes some 20 in the time of a ctypes' float."""
+    return int.from_bytes(c_float(value), sys.byteorder)
 
 
 def types_of(words, kinds):
@@ -126,7 +136,7 @@ def _simulated(words, kind, value):
     """As kernels see arguments in the simulator."""
     if not isinstance(value, Memory):
         return np.dtype(words.real).type(value) if kind == "f" else value
-    flat = np.asarray(Memory(value.owner, value.address, (prod(value.shape),), None, value.dtype))
+    flat = np.asarray(new_memory(value.owner, value.address, (prod(value.shape),), value.dtype))
     if kind == "c":
         return Simulated(flat.view(np.int32), None, np.int32)
     if kind != "d":

@@ -10,7 +10,7 @@ import numpy as np
 from ...layout import strides_of
 from ...places import dtype_name
 from . import toolkit
-from .memory import DTYPES, Memory
+from .memory import BYTES, DTYPES, Memory, new_memory
 
 
 class Numba:
@@ -24,7 +24,7 @@ class Numba:
         return toolkit.interface(array).get("stream") or 0
 
     def read(self, array, stream):
-        """What is known of an array, and its device; other streams' work on it is waited for."""
+        """What is known of an array; other streams' work on it is waited for."""
         known = toolkit.interface(array)
         other = known.get("stream")
         if other and other != stream:
@@ -33,14 +33,18 @@ class Numba:
         shape, strides, dtype = tuple(known["shape"]), known.get("strides"), np.dtype(known["typestr"])
         if strides is not None and tuple(strides) == strides_of(shape, range(len(shape)), dtype.itemsize):
             strides = None
-        memory = Memory(array, address, shape, strides and tuple(strides), dtype_name(dtype), readonly)
-        return memory, toolkit.device_of(array)
+        metadata = shape, strides and tuple(strides), dtype_name(dtype), readonly
+        return Memory(array, address, metadata, toolkit.device_of(array))
 
     def new(self, shape, dtype, order, device):
         """A new array and its address; its axes are in this order in memory."""
         dtype = DTYPES[dtype]
         array = toolkit.device_array(shape, dtype, order and strides_of(shape, order, dtype.itemsize))
         return array, toolkit.interface(array)["data"][0]
+
+    def new_like(self, memory, order, device):
+        """The same, for an array like another that has no gaps."""
+        return self.new(memory.shape, memory.dtype, order, device)
 
     def give(self, array, stream):
         """The array as the caller gets it, once the kernels that write it are launched."""
@@ -59,7 +63,8 @@ class CuPy(Numba):
 
     def read(self, array, stream):
         strides = None if array.flags.c_contiguous else array.strides
-        return Memory(array, array.data.ptr, array.shape, strides, dtype_name(array.dtype)), array.device.id
+        metadata = array.shape, strides, dtype_name(array.dtype), False
+        return Memory(array, array.data.ptr, metadata, array.device.id)
 
     def new(self, shape, dtype, order, device):
         dtype = sys.modules["ml_dtypes"].bfloat16 if dtype == "bfloat16" else dtype  # it came with the caller's array
@@ -75,19 +80,24 @@ class Torch(Numba):
 
     def __init__(self):
         self.torch = sys.modules["torch"]
-        self.kind = self.torch.Tensor
+        self.kind, self.strided = self.torch.Tensor, self.torch.strided
         self.names = {getattr(self.torch, name): name for name in DTYPES}
         self.dtypes = {name: dtype for dtype, name in self.names.items()}
+        # torch.cuda.current_stream makes an object of it, which takes longer than all the rest that is asked here
+        self.current_stream = getattr(self.torch._C, "_cuda_getCurrentRawStream", self._current_stream)
+
+    def _current_stream(self, device):
+        return self.torch.cuda.current_stream(device).cuda_stream
 
     def stream(self, array):
-        return 0 if toolkit.SIMULATED else self.torch.cuda.current_stream(array.device).cuda_stream
+        return 0 if toolkit.SIMULATED else self.current_stream(array.get_device())
 
     def read(self, array, stream):
         if array.requires_grad:
             raise TypeError("requires a gradient, which this library does not record; expected it detached: .detach()")
         if array.is_neg():
             raise TypeError("is a view of another tensor's negative; expected numbers of its own: .resolve_neg()")
-        if array.layout is not self.torch.strided:
+        if array.layout is not self.strided:
             raise TypeError(f"has layout {array.layout}; expected a strided tensor")
         dtype = array.dtype
         dtype = self.names.get(dtype) or str(dtype)
@@ -95,8 +105,8 @@ class Torch(Numba):
         if not array.is_contiguous():
             size = array.element_size()
             strides = tuple(size * step for step in array.stride())
-        memory = Memory(array, array.data_ptr(), array.shape, strides, dtype)
-        return memory, 0 if toolkit.SIMULATED else array.get_device()
+        metadata = array.shape, strides, dtype, False
+        return Memory(array, array.data_ptr(), metadata, 0 if toolkit.SIMULATED else array.get_device())
 
     def new(self, shape, dtype, order, device):
         device, dtype = None if toolkit.SIMULATED else device, self.dtypes[dtype]
@@ -104,6 +114,12 @@ class Torch(Numba):
             array = self.torch.empty(shape, dtype=dtype, device=device)
         else:
             array = self.torch.empty_strided(shape, strides_of(shape, order, 1), dtype=dtype, device=device)
+        return array, array.data_ptr()
+
+    def new_like(self, memory, order, device):
+        if type(memory.owner) is not self.torch.Tensor:  # results are plain tensors
+            return self.new(memory.shape, memory.dtype, order, device)
+        array = self.torch.empty_like(memory.owner)
         return array, array.data_ptr()
 
 
@@ -127,8 +143,8 @@ class Exchange(Numba):
         if strides is not None and tuple(strides) == strides_of(shape, range(len(shape)), 1):
             strides = None
         strides = strides and tuple(step * dtype.itemsize for step in strides)
-        memory = Memory(array, view.ptr, shape, strides, dtype_name(dtype), readonly=True)
-        return memory, 0 if toolkit.SIMULATED else view.device_id
+        metadata = shape, strides, dtype_name(dtype), True
+        return Memory(array, view.ptr, metadata, 0 if toolkit.SIMULATED else view.device_id)
 
     def give(self, array, stream):
         if isinstance(array, self.kind):
@@ -152,21 +168,34 @@ class Space:
         if value is None:
             return None
         kind = self.library.kind
-        if not (isinstance(value, kind) and kind is not object) and not toolkit.reachable(value):
-            raise TypeError(f"{name} is a {type(value).__name__} on the host, but x lives on a CUDA device")
-        if not isinstance(value, kind):  # whose stream would not wait for this one
-            expected = kind.__name__
-            raise TypeError(f"{name} is a {type(value).__name__}; expected an array of x's library, a {expected}")
-        memory, device = _read(self.library, name, value, self.stream)
-        if device != self.device:
-            place = "the host" if device < 0 else f"CUDA device {device}"
-            raise ValueError(f"{name} is on {place}; expected it on x's, CUDA device {self.device}")
+        if kind is object or not isinstance(value, kind):
+            if not toolkit.reachable(value):
+                raise TypeError(f"{name} is a {type(value).__name__} on the host, but x lives on a CUDA device")
+            if not isinstance(value, kind):  # whose stream would not wait for this one
+                expected = kind.__name__
+                raise TypeError(f"{name} is a {type(value).__name__}; expected an array of x's library, a {expected}")
+        try:
+            memory = self.library.read(value, self.stream)
+        except TypeError as error:  # which does not know the argument's name
+            raise TypeError(f"{name} {error}") from None
+        if memory.device != self.device:
+            place = "the host" if memory.device < 0 else f"CUDA device {memory.device}"
+            expected = "the current one" if name == "x" else "it on x's"
+            raise ValueError(f"{name} is on {place}; expected {expected}, CUDA device {self.device}")
+        if memory.strides is not None or memory.address % BYTES or memory.dtype not in DTYPES:
+            _check_elements(name, memory)
         return memory
 
     def empty(self, shape, dtype, order=None):
         """Memory for a new array of the caller's kind; its axes are in this order in memory."""
         owner, address = self.library.new(shape, dtype, order, self.device)
-        return Memory(owner, address, shape, order and strides_of(shape, order, DTYPES[dtype].itemsize), dtype)
+        strides = order and strides_of(shape, order, DTYPES[dtype].itemsize)
+        return new_memory(owner, address, shape, dtype, strides)
+
+    def empty_like(self, memory, order):
+        """The same, for an array like another that has no gaps."""
+        owner, address = self.library.new_like(memory, order, self.device)
+        return new_memory(owner, address, memory.shape, memory.dtype, memory.strides)
 
     def give(self, memory):
         """An array of the caller's kind."""
@@ -174,30 +203,22 @@ class Space:
         return memory.owner
 
 
-def space_of(name, x):
+def space_of(x):
     """Where a call on an array takes place, and the array's memory."""
     library = _library(x)
-    stream = library.stream(x)
-    memory, device = _read(library, name, x, stream)
-    current = toolkit.current_device()
-    if device != current:
-        raise ValueError(f"{name} is on CUDA device {device}; expected the current one, {current}")
-    return Space(library, stream, device), memory
+    space = Space(library, library.stream(x), toolkit.current_device())
+    return space, space.read("x", x)
 
 
-def _read(library, name, value, stream):
-    """``library.read``, whose errors do not know the argument's name."""
-    try:
-        memory, device = library.read(value, stream)
-    except TypeError as error:
-        raise TypeError(f"{name} {error}") from None
-    if memory.dtype not in DTYPES:
-        raise TypeError(f"{name} has dtype {memory.dtype}; expected {', '.join(DTYPES)}")
-    size = DTYPES[memory.dtype].itemsize
-    steps = () if memory.strides is None else zip(memory.strides, memory.shape, strict=True)
-    if memory.address % size or (steps and any(step % size for step, count in steps if count > 1)):
+def _check_elements(name, memory):
+    """Refuse dtypes that kernels do not take, and elements that lie where they cannot read them."""
+    shape, strides, dtype, _ = memory.metadata
+    if dtype not in DTYPES:
+        raise TypeError(f"{name} has dtype {dtype}; expected {', '.join(DTYPES)}")
+    size = DTYPES[dtype].itemsize
+    steps = () if strides is None else zip(strides, shape, strict=True)
+    if memory.address % size or any(step % size for step, count in steps if count > 1):
         raise ValueError(f"{name} is not aligned; expected elements at multiples of their {size} bytes")
-    return memory, device
 
 
 _LIBRARIES = {}

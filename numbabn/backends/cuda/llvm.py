@@ -98,7 +98,16 @@ def fetch(builder, packed, target, source):
 
 def read(builder, packed, source, at):
     """A vector of what is computed in."""
-    value = builder.load(builder.gep(source, [at]), align=packed.bytes)
+    return widened(builder, packed, stored(builder, packed, source, at))
+
+
+def stored(builder, packed, source, at):
+    """A vector as memory holds it."""
+    return builder.load(builder.gep(source, [at]), align=packed.bytes)
+
+
+def widened(builder, packed, value):
+    """What is computed in, of what was stored."""
     if packed.dtype in WIDENED:
         value = joined(builder, [WIDENED[packed.dtype](builder, short) for short in _shorts(builder, value)])
     if packed.real == "float64" and packed.dtype != "float64":
@@ -116,15 +125,15 @@ def write(builder, packed, target, at, vector):
     builder.store(vector, builder.gep(target, [at]), align=packed.bytes)
 
 
-def read_in_pieces(builder, packed, source, at, stop):
-    """A vector of which an element at a time is read, and none from ``stop`` on: in its place, the last before."""
+def stored_in_pieces(builder, packed, source, at, stop):
+    """The same, read an element at a time, and none from ``stop`` on: in its place the last before."""
     single, begin = as_single(builder, packed, source), builder.mul(at, INT64(packed.lanes))
     last, found = builder.sub(stop, INT64(1)), []
     for lane in range(packed.lanes):
         element = builder.add(begin, INT64(lane))
         element = builder.select(builder.icmp_signed("<", element, last), element, last)
-        found += lanes_of(builder, read(builder, packed.single, single, element))
-    return joined(builder, found)
+        found += lanes_of(builder, stored(builder, packed.single, single, element))
+    return joined(builder, _words(builder, found) if packed.dtype in WIDENED else found)
 
 
 def as_single(builder, packed, pointer):

@@ -1,7 +1,6 @@
 """Memory on the device: where it is, whose it is, and its metadata as checks and layouts look at them."""
 
-from itertools import pairwise
-from math import gcd, prod
+from math import prod
 
 import numpy as np
 
@@ -9,21 +8,38 @@ from ...places import BFLOAT16
 
 DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "float64")} | {"bfloat16": BFLOAT16}
 
+BYTES = 16
+"""Most that are read and written at a time."""
+
 
 class Memory:
     """An array on the device, whatever its library."""
 
-    __slots__ = ("address", "dtype", "owner", "readonly", "shape", "strides")
+    __slots__ = ("address", "device", "metadata", "owner")
 
-    def __init__(self, owner, address, shape, strides, dtype, readonly=False):
+    def __init__(self, owner, address, metadata, device=None):
         self.owner = owner
         self.address = address
-        self.shape = shape
-        self.strides = strides
-        """In bytes; None where the array is C-contiguous."""
-        self.dtype = dtype
-        """Name, such as ``"bfloat16"``."""
-        self.readonly = readonly
+        self.metadata = metadata
+        """Shape, strides in bytes or None where C-contiguous, the dtype's NumPy name, whether it is read-only."""
+        self.device = device
+        """Its number, of an array that was given."""
+
+    @property
+    def shape(self):
+        return self.metadata[0]
+
+    @property
+    def strides(self):
+        return self.metadata[1]
+
+    @property
+    def dtype(self):
+        return self.metadata[2]
+
+    @property
+    def readonly(self):
+        return self.metadata[3]
 
     @property
     def __array_interface__(self):
@@ -37,14 +53,22 @@ class Memory:
         return {"typestr": dtype.str, "shape": self.shape, "strides": self.strides, "data": data, "version": 3}
 
     @property
-    def alignment(self):
-        """The most bytes, up to 16, that the address is a multiple of."""
-        return gcd(self.address, 16)
-
-    @property
     def end(self):
         """The address after the last element, of an array without gaps."""
         return self.address + prod(self.shape) * DTYPES[self.dtype].itemsize
+
+
+def new_memory(owner, address, shape, dtype, strides=None):
+    """Memory for an array that nobody has seen yet."""
+    return Memory(owner, address, (shape, strides, dtype, False))
+
+
+def alignment(memories):
+    """The most bytes, up to BYTES, that all addresses are multiples of."""
+    bits = BYTES
+    for memory in memories:
+        bits |= memory.address
+    return bits & -bits
 
 
 def memory_of(metadata):
@@ -53,7 +77,11 @@ def memory_of(metadata):
     return base if isinstance(base, Memory) else base.base
 
 
-def apart(memories):
-    """Whether none of some arrays without gaps share any memory."""
-    spans = sorted((memory.address, memory.end) for memory in memories)
-    return all(end <= start for (_, end), (start, _) in pairwise(spans))
+def apart(spans):
+    """Whether none of some pieces of memory, each an address and the one after it, share any."""
+    last = 0
+    for begin, end in sorted(spans):
+        if begin < last:
+            return False
+        last = end
+    return True

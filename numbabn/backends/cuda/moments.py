@@ -22,8 +22,8 @@ exact_sum = device(_exact_sum)
 KINDS = {"settle": "ninppppiffffi", "settle_gradients": "ninnpi"}
 """Of the kernels' arguments (see ``launch.launcher``)."""
 
-HAS_GAMMA, HAS_BETA, HAS_RUNNING = 128, 256, 512
-"""Flags beside those of all backends: which parameters there are."""
+HAS_GAMMA, HAS_BETA, HAS_RUNNING, KEEPS = 128, 256, 512, 1024
+"""Flags beside those of all backends: which parameters there are; whether a kernel on chip leaves the table."""
 
 
 @device

@@ -5,6 +5,8 @@ Nothing here waits for the device: kernels are launched on the caller's stream. 
 
 import sys
 from functools import lru_cache
+from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from ..host import MEAN, VAR
 from . import passes, toolkit
 from .cut import launch_for
 from .libraries import space_of
-from .memory import Memory, apart
+from .memory import DTYPES, Memory, alignment, apart
 from .strided import copy
 
 PARAMETERS = "gamma", "beta", "running_mean", "running_var"
@@ -23,32 +25,32 @@ PARAMETERS = "gamma", "beta", "running_mean", "running_var"
 
 def statistics(x, axis):
     """``batch_stats``."""
-    space, x = space_of("x", x)
-    view = _view(x.shape, x.strides, x.dtype, checks.channel_axis(axis, len(x.shape)))
+    space, x = space_of(x)
+    view = _view(x.metadata, checks.channel_axis(axis, len(x.shape)))
     x = _viewable(space, view, x)
-    launch = _launch(space, view, True, 1, x)
+    launch = _launch(space, view, True, 1, [x])
     table = space.give(passes.statistics(space, launch, x))
     return Statistics(table[MEAN], table[VAR], launch.values)
 
 
 def forward(x, parameters, residual, out, settings, axis, *, keep):
     """``batch_norm_forward``, and ``batch_norm``, which does not ``keep`` what the context refers to."""
-    space, x = space_of("x", x)
+    space, x = space_of(x)
     residual, out = space.read("residual", residual), space.read("out", out)
-    gamma, beta, mean, var = parameters = tuple(map(space.read, PARAMETERS, parameters))
-    view = _view(x.shape, x.strides, x.dtype, checks.channel_axis(axis, len(x.shape)))
-    y, packed = out, parameters
-    if not _evident(x, parameters, residual, out, settings, view):
+    parameters = tuple(map(space.read, PARAMETERS, parameters))
+    plan = _plan_of(settings, axis, x, *parameters, residual, out)
+    view, y, packed = plan.view, out, parameters
+    if not plan.evident or not _apart(plan, x, residual, out, *parameters[2:], keep):
         _check(x, parameters, residual, out, settings, view, keep)
         x, residual = _viewable(space, view, x), _viewable(space, view, residual)
         packed = tuple(_contiguous(space, value) for value in parameters)
         y = out if out is not None and view.fits(np.asarray(out)) else None
-    y = _new(space, view, x) if y is None else y
+    y = space.empty_like(x, view.order) if y is None else y
 
-    launch = _launch(space, view, settings.training, 1, x, y, x if residual is None else residual)
-    table = passes.forward(space, launch, x, y, residual, packed, settings)
-    if settings.training:
-        for value, given in zip(packed[2:], (mean, var), strict=True):
+    launch = _launch(space, view, settings.training, 1, [x, y] if residual is None else [x, y, residual])
+    table = passes.forward(space, launch, x, y, residual, packed, settings, keep=keep)
+    if packed is not parameters and settings.training:
+        for value, given in zip(packed[2:], parameters[2:], strict=True):
             if value is not given:
                 copy(space, value, given)
     result = _deliver(space, y, out)
@@ -56,67 +58,97 @@ def forward(x, parameters, residual, out, settings, axis, *, keep):
         return result, None
     masked = settings.relu and residual is not None
     arrays = space.give(x), space.give(y) if masked else None, space.give(table)
-    dtypes = tuple(None if value is None else np.dtype(value.dtype) for value in (gamma, beta))
-    kept = settings.training, settings.relu, residual is not None, view, dtypes, sys.modules[__name__]
+    kept = settings.training, settings.relu, residual is not None, view, plan.dtypes, sys.modules[__name__]
     return result, Context(*arrays, *kept)
 
 
 def backward(given, context, out):
     """``batch_norm_backward``."""
-    space, x = space_of("x", context.x)
-    y, table, dy = (space.read(*pair) for pair in (("y", context.y), ("table", context.table), ("dy", given)))
+    space, x = space_of(context.x)
+    y, table, dy = space.read("y", context.y), space.read("table", context.table), space.read("dy", given)
     view, masked = context.view, y is not None
     dx_out = dresidual_out = None
-    if out is not None or (dy.shape, dy.dtype, dy.strides) != (x.shape, x.dtype, x.strides):
+    if out is not None or dy.metadata != x.metadata:
         dx_out, dresidual_out = _check_gradients(space, x, y, dy, context, out)
     passed_on = _pass_on(space, view, given, dy, dresidual_out, dx_out) if context.has_residual and not masked else None
     dy = _viewable(space, view, dy)
     dx = _result(space, view, dx_out, x)
     dresidual = _result(space, view, dresidual_out, x) if masked else None
 
-    memories = (memory for memory in (x, y, dy, dx, dresidual) if memory is not None)
-    launch = _launch(space, view, context.training, 2, *memories)
+    launch = _launch(space, view, context.training, 2, [x, dy, dx, y, dresidual] if masked else [x, dy, dx])
     gradients = space.give(passes.backward(space, launch, dy, x, y, table, context, dx, dresidual))
     dbeta, dgamma = (None if dtype is None else gradients[row] for row, dtype in enumerate(reversed(context.dtypes)))
     dresidual = _deliver(space, dresidual, dresidual_out) if masked else passed_on
     return Gradients(_deliver(space, dx, dx_out), dgamma, dbeta, dresidual)
 
 
-@lru_cache(maxsize=1024)
-def _view(shape, strides, dtype, axis):
-    return layout.view(np.asarray(Memory(None, 0, shape, strides, dtype)), axis)
+class Plan(NamedTuple):
+    """What forward calls on arrays of the same metadata have in common."""
+
+    view: layout.View
+    evident: bool
+    """Whether nothing can be wrong with the arrays but that some share memory, and none needs a copy."""
+    written: tuple
+    """Bytes of x, residual, out and both running statistics where some of them are written, else of none."""
+    dtypes: tuple
+    """NumPy's of gamma and beta, None where absent."""
 
 
-def _launch(space, view, training, inputs, *memories):
-    alignment = min(memory.alignment for memory in memories)
-    return launch_for(view.canonical, memories[0].dtype, alignment, training, inputs, toolkit.card(space.device))
+def _plan_of(settings, axis, *memories):
+    try:
+        return _plan(settings, axis, *[memory and memory.metadata for memory in memories])
+    except TypeError:  # the axis cannot be hashed, and there is an error that says so better
+        checks.channel_axis(axis, len(memories[0].shape))
+        raise
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _plan(settings, axis, x, *others):
+    """The plan for metadata of x, the parameters, residual and out. Looking at these takes as long as the launch."""
+    *parameters, residual, out = others
+    view = _view(x, checks.channel_axis(axis, len(x[0])))
+    running = parameters[2:] if settings.training else (None, None)
+    arrays = [x, residual, out, *running] if out or running[0] else []
+    sizes = [prod(one[0]) * DTYPES[one[2]].itemsize if one else 0 for one in arrays]
+    dtypes = tuple(one and DTYPES[one[2]] for one in parameters[:2])
+    return Plan(view, _evident(x, parameters, residual, out, settings, view), tuple(sizes), dtypes)
+
+
+def _view(metadata, axis):
+    return layout.view(np.asarray(Memory(None, 0, metadata)), axis)
 
 
 def _evident(x, parameters, residual, out, settings, view):
-    """Whether nothing can be wrong with a forward call's arrays, and none needs a copy. Else a closer look tells.
-
-    NumPy's metadata of an array, which ``checks`` asks for, take 1.3 us, and whether two of them overlap takes 0.9.
-    """
+    """Whether metadata is such that a closer look need not be taken."""
     outer, channels, inner = view.canonical
-    values, dtype = outer * inner, "float64" if x.dtype == "float64" else "float32"
-    if values < 2 or values <= settings.correction or channels == 0:
+    values, (shape, strides, dtype, _) = outer * inner, x
+    if values < 2 or values <= settings.correction or channels == 0 or (strides is not None and view.order is None):
         return False
-    for value in parameters:
-        if value is not None and (value.shape != (channels,) or value.dtype != dtype or value.strides is not None):
-            return False
-    *_, mean, var = parameters
+    number = "float64" if dtype == "float64" else "float32"
+    if any(one is not None and one[:3] != ((channels,), None, number) for one in parameters):
+        return False
+    mean, var = parameters[2:]
     if (mean is None) != (var is None) or (mean is None and not settings.training):
         return False
-    data = [one for one in (residual, out) if one is not None]
-    for one in data:
-        if one.shape != x.shape or one.dtype != x.dtype or one.strides != x.strides:
-            return False
-    if x.strides is not None and view.order is None:
+    if any(one is not None and one[:3] != (shape, strides, dtype) for one in (residual, out)):
         return False
-    running = [mean, var] if settings.training and mean is not None else []
-    if any(one.readonly for one in running) or (out is not None and out.readonly):
-        return False
-    return not (out or running) or apart([x, *data, *running])
+    written = [out, mean, var] if settings.training else [out]
+    return not any(one is not None and one[3] for one in written)
+
+
+def _apart(plan, x, residual, out, mean, var, keep):
+    """Whether what is written shares no memory with anything else, but that ``out`` may be all that is read."""
+    if not plan.written:
+        return True
+    if out is not None and ((out.address == x.address and not keep) or (residual and out.address == residual.address)):
+        out = None
+    arrays = zip((x, residual, out, mean, var), plan.written, strict=True)
+    return apart([(one.address, one.address + size) for one, size in arrays if size and one is not None])
+
+
+def _launch(space, view, training, inputs, memories):
+    card = toolkit.card(space.device)
+    return launch_for(view.canonical, memories[0].dtype, alignment(memories), training, inputs, card)
 
 
 def _check(x, parameters, residual, out, settings, view, keep):
@@ -144,16 +176,16 @@ def _metadata(memory):
     return None if memory is None else np.asarray(memory)
 
 
-def _new(space, view, like):
-    """Memory for a result of the caller's kind, in the order of the view."""
-    return space.empty(view.shape, like.dtype, view.order)
-
-
 def _viewable(space, view, memory):
     """An array that the view fits: a copy if it does not."""
     if memory is None or (memory.strides is None and view.order is None) or view.fits(np.asarray(memory)):
         return memory
-    new = _new(space, view, memory)
+    return _copied(space, view, memory)
+
+
+def _copied(space, view, memory):
+    """A copy that the view fits."""
+    new = space.empty(view.shape, memory.dtype, view.order)
     copy(space, memory, new)
     return new
 
@@ -169,7 +201,7 @@ def _contiguous(space, value):
 
 def _result(space, view, out, like):
     """What a kernel writes: the caller's array where a view fits it, else a new one."""
-    return out if out is not None and view.fits(np.asarray(out)) else _new(space, view, like)
+    return out if out is not None and view.fits(np.asarray(out)) else space.empty_like(like, view.order)
 
 
 def _deliver(space, result, out):
@@ -188,6 +220,4 @@ def _pass_on(space, view, given, dy, dresidual_out, dx_out):
         return dresidual_out.owner
     if dx_out is None or not checks.overlap(np.asarray(dx_out), np.asarray(dy)):
         return given
-    new = _new(space, view, dy)
-    copy(space, dy, new)
-    return space.give(new)
+    return space.give(_copied(space, view, dy))

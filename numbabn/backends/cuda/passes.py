@@ -9,27 +9,29 @@ from ...checks import Settings
 from ..flags import ADDS, CLIPS, FILLS, FROM_X, FROM_Y, FROZEN, MEASURES, WRITES
 from ..host import running_weights
 from . import toolkit
-from .moments import HAS_BETA, HAS_GAMMA, HAS_RUNNING
+from .moments import HAS_BETA, HAS_GAMMA, HAS_RUNNING, KEEPS
 
 MEASURING = Settings(training=True, momentum=0.0, eps=0.0, correction=0.0, relu=False)
 """For statistics alone."""
 
 
-def forward(space, launch, x, y, residual, parameters, settings):
-    """Write y, update running statistics in training, and return the table."""
-    flags = (0 if residual is None else ADDS) | (CLIPS if settings.relu else 0)
-    return _forward(space, launch, (x, x if residual is None else residual, y), parameters, settings, flags | WRITES)
+def forward(space, launch, x, y, residual, parameters, settings, *, keep=True):
+    """Write y, update running statistics in training, and return the table if it is to ``keep``."""
+    flags = WRITES | (0 if residual is None else ADDS) | (CLIPS if settings.relu else 0) | (KEEPS if keep else 0)
+    return _forward(space, launch, (x, x if residual is None else residual, y), parameters, settings, flags)
 
 
 def statistics(space, launch, x):
     """The table, which has the batch's statistics alone."""
-    return _forward(space, launch, (x, x, x), (None,) * 4, MEASURING, 0)
+    return _forward(space, launch, (x, x, x), (None,) * 4, MEASURING, KEEPS)
 
 
 def _forward(space, launch, data, parameters, settings, flags):
     """A forward pass, which writes ``data``'s last array if WRITES."""
     gamma, beta, running_mean, _ = parameters
-    table = space.empty((6, launch.channels), launch.words.real)
+    # kernels on chip do not write a table that nobody wants, and some parameter can stand in for it
+    table = None if flags & KEEPS or not launch.shared_bytes else next(filter(None, parameters), None)
+    table = table or space.empty((6, launch.channels), launch.words.real)
     flags |= (FILLS if flags & WRITES else 0) | (MEASURES if settings.training else 0)
     flags |= (0 if gamma is None else HAS_GAMMA) | (0 if beta is None else HAS_BETA)
     weights = 1.0, 0.0, 0.0

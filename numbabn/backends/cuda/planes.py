@@ -19,6 +19,7 @@ from .block import on_chip, shared, wait_for_copies
 from .constants import affine, gradient
 from .moments import (
     HAS_RUNNING,
+    KEEPS,
     add_block,
     add_columns,
     merge_block,
@@ -150,7 +151,7 @@ def forward_on_chip(
             flags_here = flags if part == 0 else flags & ~HAS_RUNNING
             settle_channel(measured, values, column, 1, 0, running, channel, eps, weights, flags_here)
         cuda.syncthreads()
-        if part == 0 and thread == 0:
+        if part == 0 and thread == 0 and flags & KEEPS:
             for k in range(6):
                 table[k * channels + channel] = column[k]
         if flags & WRITES:

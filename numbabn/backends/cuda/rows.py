@@ -18,6 +18,7 @@ from ..host import BETA, GAMMA, INVSTD, MEAN, REST
 from .block import on_chip, shared, wait_for_copies
 from .moments import (
     HAS_RUNNING,
+    KEEPS,
     add_block,
     add_columns,
     merge_block,
@@ -198,7 +199,7 @@ def forward_on_chip(
             running, weights = (running_mean, running_var), (old, new_mean, new_var)
             flags_here = flags if part == 0 else flags & ~HAS_RUNNING
             settle_channel(measured, values, tile, columns, thread, running, channel, eps, weights, flags_here)
-            if part == 0:
+            if part == 0 and flags & KEEPS:
                 for k in range(6):
                     table[k * channels + channel] = tile[k * columns + thread]
         cuda.syncthreads()

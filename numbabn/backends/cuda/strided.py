@@ -7,7 +7,7 @@ import numpy as np
 
 from ...jit import ceil_div
 from .launch import Words, launcher
-from .memory import Memory, memory_of
+from .memory import memory_of, new_memory
 from .policy import THREADS
 from .simd import load, store
 from .toolkit import cuda, kernel
@@ -89,4 +89,4 @@ def _extent(array):
     steps = [step * (n - 1) for step, n in zip(array.strides, array.shape, strict=True)]
     below, above = sum(step for step in steps if step < 0), sum(step for step in steps if step > 0)
     shape = ((above - below) // size + 1,)
-    return Memory(memory.owner, array.ctypes.data + below, shape, None, memory.dtype), -below // size
+    return new_memory(memory.owner, array.ctypes.data + below, shape, memory.dtype), -below // size
