@@ -154,7 +154,9 @@ def _add_bench_options(add):
     add("--threads", type=count, metavar="N", help="threads and CPUs for each system (default: all there are)")
     add("--seconds", type=seconds, metavar="S", help=f"timed for each system and cell (default {default.seconds:g})")
     add("--repeats", type=count, metavar="N", help="calls timed instead of --seconds, spread over up to five turns")
-    add("--peers", metavar="LIST", help="systems to measure beside numbabn (default: all that are there)")
+    add(
+        "--peers", metavar="LIST", help="names in the tables, or none: measured beside numbabn (default: all there are)"
+    )
     add(
         "--policy",
         action="append",

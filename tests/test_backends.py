@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cases import CASES, EPILOGUES, encoded, operands
-from tolerance import LEAST, ROUNDING, check, tolerance
+from tolerance import ROUNDING, SUBNORMAL, check, tolerance
 
 import numbabn as nbn
 
@@ -95,7 +95,7 @@ def check_against_specification(case, dtype, backend=None, kind=HOST, **form):
             continue
         allowed = limit * np.broadcast_to(scale, expected[name].shape)
         if name in ("y", "dx", "dresidual"):
-            allowed = allowed + rounding * (np.abs(expected[name]) + allowed) + LEAST.get(dtype, 0.0)
+            allowed = allowed + rounding * (np.abs(expected[name]) + allowed) + SUBNORMAL.get(dtype, 0.0)
         if kind is HOST:
             parameter = name.startswith(("running", "dgamma", "dbeta"))
             expected_dtype = np.float64 if name in ("mean", "var") else parameter_dtype(dtype) if parameter else dtype

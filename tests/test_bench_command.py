@@ -70,6 +70,14 @@ def test_peers_stand_beside_numbabn_and_notes_below(capsys, monkeypatch, tmp_pat
     assert lines[table + 4].startswith("JAX: wrong result, not timed")
 
 
+def test_only_peers_that_are_asked_for_are_started(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(systems, "PEERS", [fake_system(tmp_path, name, RIGHT) for name in ("PyTorch", "JAX")])
+    assert main([*BENCH, "--shapes", "6x3", "--what", "inference", "--peers", "PyTorch"]) == 0
+    shown = capsys.readouterr().out
+    assert "PyTorch  speed-up" in shown
+    assert "JAX" not in shown
+
+
 def test_absent_peers_are_said_to_be_absent(capsys, monkeypatch, tmp_path):
     monkeypatch.undo()
     monkeypatch.setenv("NUMBABN_BACKEND", "reference")

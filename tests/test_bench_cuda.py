@@ -1,11 +1,11 @@
 """``numbabn bench --device cuda`` without a card: NumPy arrays stand in for the card's, a clock for its events."""
 
-from time import perf_counter
+from time import perf_counter, sleep
 
 import numpy as np
 import pytest
 
-from numbabn.bench import command, cuda, table
+from numbabn.bench import card_arrays, card_systems, command, cuda, table
 from numbabn.bench.measure import FUSED, WHATS, Cell, Effort
 from numbabn.cli import main
 
@@ -13,18 +13,23 @@ from numbabn.cli import main
 class Mark:
     """An event."""
 
+    def __init__(self, log):
+        self.log = log
+
     def record(self):
         self.time = perf_counter()
+        self.log.append("event")
 
 
-class Arrays(cuda.Timed):
-    """As ``cuda.WithTorch``."""
+class Arrays(card_arrays.Timed):
+    """As ``card_arrays.WithTorch``."""
 
     card, multiprocessors, cache = "Some card", 132, 60 << 20
     library, versions = "Library 1.0", ["Library 1.0"]
 
     def __init__(self):
         self.rng = np.random.default_rng(0)
+        self.log = []
 
     def normal(self, shape, dtype, mean=0.0, std=1.0):
         return self.rng.normal(mean, std, shape).astype(dtype)
@@ -36,16 +41,16 @@ class Arrays(cuda.Timed):
         return array.astype(np.float64)
 
     def event(self):
-        return Mark()
+        return Mark(self.log)
 
     def milliseconds(self, first, last):
         return 1e3 * (last.time - first.time)
 
     def wait(self, cycles):
-        assert cycles >= 0
+        self.log.append(cycles)
 
     def synchronize(self):
-        pass
+        self.log.append("synchronize")
 
     def copy(self, source, target):
         target[...] = source
@@ -54,7 +59,7 @@ class Arrays(cuda.Timed):
         return {"PyTorch": Peer(lambda results: results), "cuDNN": Peer(lambda results: [1.01 * y for y in results])}
 
 
-class Peer(cuda.Numbabn):
+class Peer(card_systems.Numbabn):
     """A peer that computes what numbabn does, and then something."""
 
     def __init__(self, then):
@@ -70,7 +75,7 @@ def small(monkeypatch, tmp_path):
     """In an empty folder; few buffers, and no card to be looked for."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cuda, "ROTATED", 1000)
-    monkeypatch.setattr(cuda, "library", Arrays)
+    monkeypatch.setattr(card_arrays, "library", Arrays)
     monkeypatch.setattr(command, "load", lambda name: None)
 
 
@@ -79,13 +84,26 @@ def small(monkeypatch, tmp_path):
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_results_are_checked_and_then_timed(what, layout, fused):
     arrays = Arrays()
-    systems = {"numbabn": cuda.Numbabn(), **arrays.peers()}
+    systems = {"numbabn": card_systems.Numbabn(), **arrays.peers()}
     cell = cuda.measure(Cell(what, layout, fused, (4, 3, 5, 6)), arrays, systems, "float32", Effort(None, 5))
     times = cell["times"]
     assert times["numbabn"]["median"] > 0
     assert times["numbabn"]["calls"] == times["PyTorch"]["calls"] == cell["limit"]["calls"] == 5
     assert times["cuDNN"]["note"].startswith("ValueError: wrong result: relative error 1.0e-02")
     assert table.ratio(cell, "PyTorch", "numbabn") > 0
+
+
+def test_the_card_waits_until_calls_are_queued():
+    arrays = Arrays()
+    calls = [lambda: arrays.log.append("call")] * 2
+    card, host = arrays.times(calls, 0.5, 1)
+    assert arrays.log == [0.5 * card_arrays.CLOCK, "event", "call", "event", "call", "event", "synchronize"]
+    assert len(card) == len(host) == 2
+    _, host = cuda._turn(arrays, [lambda: sleep(0.002)] * 2, {"calls": 70})
+    waits = [entry / card_arrays.CLOCK for entry in arrays.log if entry not in ("event", "call", "synchronize")]
+    assert waits[1] == 0  # warming up
+    assert waits[2] > sum(host[:64])
+    assert waits[3] > sum(host[64:])
 
 
 def test_a_wrong_result_of_numbabn_ends_it():
@@ -111,17 +129,24 @@ def test_the_command(capsys, tmp_path):
 
 def test_peers_are_those_that_are_asked_for(capsys):
     argv = ["bench", "--device", "cuda", "--no-progress", "--repeats", "2", "--shapes", "6x3", "--what", "forward"]
-    assert main([*argv, "--peers", "PyTorch", "--json", "report.json"]) == 0
-    assert "cuDNN" not in capsys.readouterr().out
+    assert main([*argv, "--peers", "PyTorch"]) == 0
+    shown = capsys.readouterr().out
+    assert "PyTorch  speed-up" in shown
+    assert "cuDNN" not in shown
+    assert "in parts" not in shown
+    assert main([*argv, "--peers", "none"]) == 0
+    assert "speed-up" not in capsys.readouterr().out
 
 
-def test_numbers_of_the_policy_are_changed_for_a_call_alone(monkeypatch):
+def test_numbers_of_the_policy_are_changed_for_a_while(monkeypatch):
     pytest.importorskip("numba_cuda")
     from numbabn.backends.cuda import on_device, policy
 
     met, before, launch_for = [], policy.TEAM, on_device.launch_for
-    monkeypatch.setattr(cuda.Numbabn, "call", lambda self, cell, given: lambda: met.append(policy.TEAM))
-    cuda.otherwise(["TEAM=5,SPREAD=7"])["TEAM=5,SPREAD=7"].call(None, None)()
+    monkeypatch.setattr(card_systems.Numbabn, "call", lambda self, cell, given: lambda: met.append(policy.TEAM))
+    system = card_systems.recut(["TEAM=5,SPREAD=7"])["TEAM=5,SPREAD=7"]
+    with system.chosen():
+        system.call(None, None)()
     assert met == [5]
     assert (policy.TEAM, on_device.launch_for) == (before, launch_for)
 
@@ -134,10 +159,15 @@ def test_numbers_of_the_policy_are_changed_for_a_call_alone(monkeypatch):
         (["--device", "cuda", "--peers", "cuDNN,JAX"], "--peers: 'JAX' is unknown; expected in parts, PyTorch, cuDNN"),
         (["--peers", "cuDNN"], "--peers: 'cuDNN' is unknown; expected PyTorch, TensorFlow, JAX"),
         (["--policy", "TEAM=64"], "--policy is for --device cuda"),
-        (["--device", "cuda", "--policy", "THREADS=64"], "--policy: 'THREADS=64' is unknown; expected NAME=N,..., of"),
-        (["--device", "cuda", "--policy", "TEAM=64,"], "--policy: 'TEAM=64,' is unknown"),
     ],
 )
-def test_options_of_the_other_device_are_refused(capsys, argv, message):
+def test_options_and_peers_of_the_other_device_are_refused(capsys, argv, message):
     assert main(["bench", *argv]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["THREADS=64", "TEAM=64,", "TEAM=a", "TEAM", "SIMULATED=1", ""])
+def test_unknown_numbers_of_the_policy_are_refused(capsys, text):
+    pytest.importorskip("numba_cuda")
+    assert main(["bench", "--device", "cuda", f"--policy={text}"]) == 2
+    assert f"--policy: {text!r} is unknown; expected NAME=N,..., of VECTORS, " in capsys.readouterr().err

@@ -1,8 +1,9 @@
-"""The CUDA backend without a card: in numba-cuda's simulator, compiled, its code run by the processor, and as cut for
-cards that are not here. In processes of their own, since the simulator is chosen at import."""
+"""The CUDA backend without a card: in numba-cuda's simulator, its LLVM code run by the processor, its machine code, and
+as cut for cards that are not here. In processes of their own, since the simulator is chosen at import."""
 
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,10 @@ FOLDER = Path(__file__).parent / "cuda"
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
 
+EMULATED = platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc"
 PROCESSES = {
-    "compiled, and run by the processor": ("0", "emulated.py", "compiled.py"),
+    # in one process, where what both need is compiled once
+    "compiled, and run by the processor": ("0", *["emulated.py"] * EMULATED, "compiled.py"),
     "in the simulator": ("1", "simulated.py", "device_arrays.py"),
     "as cut for cards": ("0", "planned.py"),
 }

@@ -9,8 +9,8 @@ LONGEST_RUN = 4096
 ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 """Relative error of storing a number in a short dtype, which is computed with in float32."""
 
-LEAST = {"float16": 2.0**-25}
-"""Error of storing one that is so small that it has fewer digits there."""
+SUBNORMAL = {"float16": 2.0**-25}
+"""Error of storing a number, however small: half of float16's smallest step. (bfloat16 has float32's exponents.)"""
 
 
 def tolerance(dtype, count):

@@ -12,7 +12,7 @@ from ..backends import load
 from ..errors import UsageError
 from ..extras import need
 from ..files import replacing
-from . import cuda, figure, shapes, systems, table, training
+from . import card_arrays, card_systems, cuda, figure, shapes, systems, table, training
 from .measure import FUSED, WHATS, Effort, cells, measure
 from .systems import Setting, start, usable_cpus
 
@@ -149,15 +149,15 @@ def _measure_card(options, todo, path, progress):
         if getattr(options, name) != getattr(Options, name):
             raise UsageError(f"--{name} is for --device cpu")
     load("cuda")
-    arrays = cuda.library()
-    others = cuda.otherwise(options.policy) | arrays.peers()
+    arrays = card_arrays.library()
+    others = card_systems.recut(options.policy) | arrays.peers()
     asked = _asked(options, others) + (options.policy or [])
-    measured = {"numbabn": cuda.Numbabn()} | {name: system for name, system in others.items() if name in asked}
+    measured = {"numbabn": card_systems.Numbabn()} | {name: system for name, system in others.items() if name in asked}
     effort = Effort(None, options.repeats) if options.repeats else Effort(options.seconds)
     report = {
         "format": FORMAT,
         "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
-        "machine": cuda.describe(arrays),
+        "machine": card_arrays.describe(arrays),
         "setting": asdict(options),
         "systems": {name: {"version": cuda.version_of(system, arrays)} for name, system in measured.items()},
         "stolen": 0.0,
@@ -196,6 +196,8 @@ def _cells(options):
 def _asked(options, known):
     """Names of the systems beside numbabn that are asked for."""
     words = list(known) if options.peers is None else _words(options.peers)
+    if words == ["none"]:
+        return []
     for word in words:
         if word not in known:
             raise UsageError(f"--peers: {word!r} is unknown; expected {', '.join(known)}")

@@ -1,5 +1,7 @@
 """A report as a picture: how near each system comes to the copy limit."""
 
+from itertools import cycle
+
 from ..drawing import new_figure, save_png
 from .systems import NUMBABN
 from .table import groups, peers, ratio, title, written
@@ -14,7 +16,7 @@ STYLES = {
 }
 """Colours that are told apart with any colour vision (Okabe and Ito), and markers for print."""
 
-OTHERWISE = "#56B4E9", "v"
+OTHERS = [("#56B4E9", "v"), ("#CC79A7", "P"), ("#F0E442", "X"), ("#000000", "*")]
 """Of numbabn's own kernels, cut in other ways."""
 
 SHAPE_HEIGHT, PANEL_HEIGHT, PANEL_WIDTH = 0.26, 0.75, 4.0
@@ -69,8 +71,9 @@ def save(path, report: dict) -> None:
 def _draw(axes, cells, names):
     """A line for each shape, from the top; a point for each system with its quartiles."""
     axes.axvline(100, color="black", linewidth=1.2, label="copy limit")
+    others = cycle(OTHERS)
     for name in names:
-        colour, marker = STYLES.get(name, OTHERWISE)
+        colour, marker = STYLES[name] if name in STYLES else next(others)
         found = [(place, cell) for place, cell in enumerate(cells) if ratio(cell, name)]
         speeds = [100 / ratio(cell, name) for _, cell in found]
         spans = [_span(cell, name, speed) for (_, cell), speed in zip(found, speeds, strict=True)]

@@ -60,7 +60,7 @@ def start(stack: ExitStack, setting: Setting, peers: list[str]) -> tuple[dict[st
     processes : dict of str to Process
         Those that are there, by the name of their system, numbabn first.
     answers : dict of str to dict
-        Of all systems: ``version``, ``numpy`` and ``python``, or ``absent`` with the reason.
+        Of numbabn and these peers: ``version``, ``numpy`` and ``python``, or ``absent`` with the reason.
 
     Raises
     ------

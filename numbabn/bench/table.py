@@ -1,4 +1,4 @@
-"""A report as text: a table for each kind of pass, layout and fused epilogue, at most 120 columns wide."""
+"""A report as text: a table for each kind of pass, layout and fused epilogue. Three peers fit into 120 columns."""
 
 from math import exp, floor, log, log10
 from statistics import median

@@ -1,4 +1,4 @@
-"""The CUDA kernels as they are compiled, run by the processor (see ``emulator``), against the specification."""
+"""The CUDA kernels' LLVM code, compiled for the processor (see ``emulator``), against the specification."""
 
 import emulator  # noqa: F401 (the card)
 import pytest

@@ -3,8 +3,9 @@
 What LLVM is given for the device is compiled for the host instead, so that all but NVVM and the assembler takes part:
 types, intrinsics, arguments of launches, the numbers of ``policy``. One thread runs at a time, until it has to wait.
 Threads and blocks take turns in random order, copies onto the chip are made when they are waited for, what nobody has
-written is NaN, and behind an array there is nothing. Importing this lets ``numbabn`` find a card, so that
-``PYTHONPATH=tests:tests/cuda pytest -p emulator -m gpu tests/test_gpu.py`` runs the tests for one.
+written is NaN, and past an array's last 16 bytes nothing may be touched. Importing this lets ``numbabn`` find a card,
+so that ``PYTHONPATH=tests:tests/cuda pytest -p emulator -m gpu tests/test_gpu.py`` runs the tests for one. It needs an
+x86-64 processor and the C library of GNU.
 """
 
 import ctypes
@@ -13,12 +14,13 @@ from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
-from on_host import AT_BARRIER, CHIP, COPIES, ENDED, POLLS, READY, SHARED_MEMORY, THREAD, WAITS, C, Code, Pages
+from on_host import AT_BARRIER, CHIP, COPIES, ENDED, PAGES, POLLS, READY, SHARED_MEMORY, THREAD, WAITS, C, Code, Pages
 
 from numbabn.backends.cuda import toolkit
+from numbabn.backends.cuda.policy import BLOCKS_EACH
 
-MULTIPROCESSORS, BLOCKS_EACH = 8, 2
-"""Of the card, and most blocks on each."""
+MULTIPROCESSORS = 8
+"""Of the card, on each of which there are at most BLOCKS_EACH blocks."""
 
 UNASKED = 48 << 10
 """Bytes of shared memory that a block may have without having asked for them."""
@@ -45,11 +47,12 @@ class Block:
         self.fibers = list(zip(_rows(self.threads), _rows(self.contexts), [[] for _ in range(threads)], strict=True))
         for stack, context in zip(_rows(self.stacks), _rows(self.contexts), strict=True):
             C.getcontext(context)
-            (ctypes.c_uint64 * 5).from_address(context)[1:] = 0, stack, 0, STACK  # what follows, and the stack
+            # ucontext_t: flags, what follows, and the stack's address, flags and size
+            (ctypes.c_uint64 * 5).from_address(context)[1:] = 0, stack, 0, STACK
             C.makecontext(context, code.entry, 0)
 
     def advance(self):
-        """Run until nothing is left to do but to poll; tell whether all threads have ended, and if any did more."""
+        """Run until nothing is left but to poll; tell whether all threads have ended, and if any did more than poll."""
         for memory, image in zip(self.memory, self.images, strict=True):
             memory[:] = image
         state, more = self.threads["state"], False
@@ -93,8 +96,7 @@ def run(code, blocks, threads, shared_bytes, together, arguments):
     """Run a kernel's blocks, so many at a time."""
     packed = np.zeros(len(arguments), np.uint64)
     for place, value in enumerate(arguments):
-        kinds = {int: ctypes.c_int64, float: ctypes.c_double}  # as cuda.core takes Python's numbers
-        value = kinds[type(value)](value) if type(value) in kinds else value
+        value = {int: ctypes.c_int64, float: ctypes.c_double}[type(value)](value)  # as cuda.core takes these
         ctypes.memmove(packed[place:].ctypes.data, ctypes.byref(value), ctypes.sizeof(value))
     code.arguments.value, code.scheduler.value = packed.ctypes.data, SCHEDULER.address
     CHIP.bytes[:] = 0xFF
@@ -107,7 +109,8 @@ def run(code, blocks, threads, shared_bytes, together, arguments):
                 raise RuntimeError(f"{code.name}: blocks wait for others for ever")
             running = [block for block, done in zip(running, ended, strict=True) if not done]
             RNG.shuffle(running)
-    assert (CHIP.bytes[shared_bytes:] == 0xFF).all(), f"{code.name} writes behind what it has on chip"
+    for written in (CHIP.bytes[shared_bytes:], *(pages.rest for pages in PAGES)):
+        assert (written == 0xFF).all(), f"{code.name} writes past the end of an array, or of what it has on chip"
 
 
 class Function:
@@ -211,15 +214,17 @@ def upload(array):
     return copy
 
 
-def prepared(kernel, types, *rest, prepared=toolkit.prepared):
-    """``toolkit.prepared`` with code for the host."""
-    return prepared(
-        SimpleNamespace(compile=lambda types: loaded(kernel, types), __name__=kernel.__name__), types, *rest
-    )
+prepared = toolkit.prepared
+
+
+def prepared_for_the_host(kernel, types, *rest):
+    """``toolkit.prepared``, of a kernel that is compiled for the host."""
+    on_host = SimpleNamespace(compile=lambda types: loaded(kernel, types), __name__=kernel.__name__)
+    return prepared(on_host, types, *rest)
 
 
 toolkit.driver, toolkit.LaunchConfig = Driver, SimpleNamespace
 toolkit.launch_on = lambda stream, config, function, *arguments: function.launch(config, arguments)
-toolkit.device_array, toolkit.upload, toolkit.prepared = device_array, upload, prepared
+toolkit.device_array, toolkit.upload, toolkit.prepared = device_array, upload, prepared_for_the_host
 backends = importlib.import_module("numbabn.backends")  # whose name is a function's in the package
 backends._cuda_status = lambda: backends.BackendStatus(True, "emulated")

@@ -4,6 +4,7 @@ In the simulator the device's memory is the host's, so that PyTorch's tensors of
 """
 
 import importlib.util
+import sys
 
 import numpy as np
 from cases import decoded
@@ -121,10 +122,11 @@ class CuPy:
 
 
 KINDS = [Interface()]
-if importlib.util.find_spec("torch"):
-    KINDS.append(Torch())
-if importlib.util.find_spec("cupy") and not toolkit.SIMULATED:
-    KINDS.append(CuPy())
+if "emulator" not in sys.modules:  # whose card other libraries do not know
+    if importlib.util.find_spec("torch"):
+        KINDS.append(Torch())
+    if importlib.util.find_spec("cupy") and not toolkit.SIMULATED:
+        KINDS.append(CuPy())
 
 
 def ways_met(cases):

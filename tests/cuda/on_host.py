@@ -11,9 +11,9 @@ import weakref
 
 import llvmlite.binding as llvm
 import numpy as np
-from frontend import compiled
+from without_card import compiled
 
-from numbabn.backends.cuda.llvm import ON_CHIP
+from numbabn.backends.cuda.llvm import CHIP_SYMBOL
 
 SHARED_MEMORY = 232_448
 """Bytes that a block has on chip at most, as on an H200."""
@@ -121,12 +121,19 @@ C.makecontext.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int
 C.swapcontext.argtypes = ctypes.c_void_p, ctypes.c_void_p
 MAP_32BIT = 0x40
 
+PAGES = weakref.WeakSet()
+"""All that there are."""
+
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
 
 
 class Pages:
-    """Memory up to the end of a page, after which comes one that must not be touched; at first every bit is set."""
+    """Memory at multiples of 16 bytes, up to less than 16 bytes before a page that must not be touched.
+
+    At first every bit of it is set, and of those that follow. (Elements of a vector that is not all there, a card
+    could read without harm.)
+    """
 
     def __init__(self, size, flags=0):
         whole = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -136,8 +143,9 @@ class Pages:
         C.mprotect(begin + whole, mmap.PAGESIZE, 0)
         weakref.finalize(self, C.munmap, begin, whole + mmap.PAGESIZE)
         self.address = begin + (whole - size) // 16 * 16
-        self.bytes = _bytes_at(self.address, size)
-        self.bytes[:] = 0xFF
+        self.bytes, self.rest = np.split(_bytes_at(self.address, begin + whole - self.address), [size])
+        self.bytes[:], self.rest[:] = 0xFF, 0xFF
+        PAGES.add(self)
 
 
 def _bytes_at(address, size):
@@ -147,7 +155,7 @@ def _bytes_at(address, size):
 CHIP = Pages(SHARED_MEMORY, MAP_32BIT)
 """What the block that runs holds on chip. Its addresses have 32 bits, as there."""
 
-llvm.add_symbol(ON_CHIP, CHIP.address)
+llvm.add_symbol(CHIP_SYMBOL, CHIP.address)
 
 
 class Code:

@@ -6,13 +6,13 @@ from functools import lru_cache
 import numpy as np
 import pytest
 from cases import CASES, EPILOGUES, Case
-from kinds import Interface, ways_met
+from kinds import Array, Interface, ways_met
 from test_backends import check_against_specification
 
 import numbabn as nbn
 from numbabn.backends.cuda import cut, on_device
 from numbabn.backends.cuda.simd_simulated import Simulated, load, store
-from numbabn.bench.cuda import Operands, otherwise
+from numbabn.bench.card_systems import Operands, recut
 from numbabn.bench.measure import Cell
 
 SMALL = [case for case in CASES if np.prod(case.shape) <= 260] + [
@@ -157,6 +157,14 @@ def test_short_dtypes_are_rounded_to_nearest(dtype):
     np.testing.assert_allclose(loaded, values, rtol=2.0**-11 if dtype == "float16" else 2.0**-8)
 
 
+def test_arrays_on_another_device_are_refused():
+    x = np.zeros((4, 3), np.float32)
+    with pytest.raises(ValueError, match="x is on CUDA device 1; expected the current one, CUDA device 0"):
+        nbn.batch_norm(Array(x, "float32", device=1), training=True)
+    with pytest.raises(ValueError, match="gamma is on CUDA device 1; expected it on x's, CUDA device 0"):
+        nbn.batch_norm(Array(x, "float32"), Array(x[0], "float32", device=1), training=True)
+
+
 def test_empty_batch_and_arrays_that_fit_no_view():
     assert nbn.batch_norm(np.zeros((0, 3, 2)), training=True, backend="cuda").shape == (0, 3, 2)
     x = np.random.default_rng(0).standard_normal((4, 6, 5))[:, ::2]
@@ -175,8 +183,9 @@ def test_the_bench_measures_in_parts_too(monkeypatch):
     monkeypatch.setattr(on_device, "launch_for", launch_for)
     x = np.random.default_rng(0).standard_normal((4, 3, 5, 2)).astype(np.float32)
     given = Operands(*(Interface().send(x, "float32") for _ in range(3)), None, None, None, None)
-    call = otherwise(None)["in parts"].call(Cell("backward", "NCHW", "none", x.shape), given)
-    assert len(call()) == 1
+    system = recut(None)["in parts"]
+    with system.chosen():
+        assert len(system.call(Cell("backward", "NCHW", "none", x.shape), given)()) == 1
     assert [launch.shared_bytes for launch in launches] == [0, 0]
     nbn.batch_norm(given.x, training=True)
     assert launches[-1].shared_bytes > 0

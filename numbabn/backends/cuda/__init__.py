@@ -19,7 +19,7 @@ gradients of the parameters, settled from them; the walk that writes. What is wh
     simd                 vectors: loads, stores, arithmetic; simd_compiled (by llvm), simd_simulated
     block                what a block shares, and how blocks wait; block_compiled, block_simulated
 
-So far these kernels have run in the simulator and, as compiled, on the processor, and have not been on a card.
+So far these kernels have run in the simulator and, their LLVM code compiled for it, on the processor; not on a card.
 """
 
 from .carried import HALVES, backward, forward_inference, forward_training, statistics

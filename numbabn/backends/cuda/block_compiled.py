@@ -6,6 +6,7 @@ from numba.cuda.extending import intrinsic
 
 from . import llvm
 from .llvm import SPAN
+from .memory import BYTES
 
 
 @intrinsic
@@ -20,7 +21,7 @@ def shared(typingctx, memory, rows, columns):
         array = ir.ArrayType(element, rows.literal_value * columns.literal_value * vector.lanes)
         name = builder.module.get_unique_name("shared")
         block = ir.GlobalVariable(builder.module, array, name, addrspace=llvm.SHARED)
-        block.linkage, block.initializer, block.align = "internal", ir.Constant(array, ir.Undefined), llvm.BYTES
+        block.linkage, block.initializer, block.align = "internal", ir.Constant(array, ir.Undefined), BYTES
         return builder.addrspacecast(builder.gep(block, [ir.Constant(llvm.INT32, 0)] * 2), element.as_pointer())
 
     return types.CPointer(vector.dtype)(memory, rows, columns), codegen
@@ -34,10 +35,10 @@ def on_chip(typingctx, memory, first):
 
     def codegen(context, builder, signature, args):
         array = ir.ArrayType(packed.storage, 0)
-        block = builder.module.globals.get(llvm.ON_CHIP)
+        block = builder.module.globals.get(llvm.CHIP_SYMBOL)
         if block is None:
-            block = ir.GlobalVariable(builder.module, array, llvm.ON_CHIP, addrspace=llvm.SHARED)
-            block.linkage, block.align = "external", llvm.BYTES
+            block = ir.GlobalVariable(builder.module, array, llvm.CHIP_SYMBOL, addrspace=llvm.SHARED)
+            block.linkage, block.align = "external", BYTES
         pointer = builder.addrspacecast(builder.gep(block, [llvm.INT32(0)] * 2), packed.storage.as_pointer())
         return builder.gep(pointer, [context.cast(builder, args[1], first, types.int64)])
 
@@ -59,7 +60,7 @@ def fetch(typingctx, chip, memory, offset, span):
             with before:
                 llvm.fetch(builder, packed, target, builder.gep(source, [at]))
             with after:
-                pieces = llvm.stored_in_pieces(builder, packed, source, at, builder.extract_value(span, 2))
+                pieces = llvm.loaded_in_pieces(builder, packed, source, at, builder.extract_value(span, 2))
                 builder.store(pieces, target, align=packed.bytes)
         return context.get_dummy_value()
 

@@ -8,7 +8,7 @@ from ..host import MEAN, VAR
 from . import passes, toolkit
 from .cut import launch_for
 from .libraries import NUMBA, Space
-from .memory import new_memory
+from .memory import BYTES, new_memory
 
 HALVES = True
 """Whether data may be float16 or bfloat16."""
@@ -69,8 +69,8 @@ def _space():
 
 
 def _launch(space, x, training, inputs):
-    """How a call is launched. (Memory of Numba's begins at multiples of 256 bytes, of which 16 count.)"""
-    return launch_for(x.shape, dtype_name(x.dtype), 16, training, inputs, toolkit.card(space.device))
+    """How a call is launched. (Memory of Numba's begins at multiples of 256 bytes.)"""
+    return launch_for(x.shape, dtype_name(x.dtype), BYTES, training, inputs, toolkit.card(space.device))
 
 
 def _carry(array):

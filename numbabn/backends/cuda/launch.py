@@ -3,7 +3,6 @@
 Kernels are given addresses and numbers: each array would be seven arguments of a launch, and microseconds.
 """
 
-import sys
 from ctypes import c_float
 from functools import lru_cache, partial
 from math import prod
@@ -73,17 +72,17 @@ class Launch:
     def walk(self, space, name, data, *rest):
         """Launch one of the family's kernels; on no elements there is nothing to do."""
         if self.blocks:
-            kernel = self.prepared.get((name, space.device))
-            if kernel is None:
-                kernel = self._prepare(space, self.family, name, self.blocks, self.shared_bytes, self.team)
+            kernel = self.prepared.get((name, space.device)) or self._prepare(
+                space, self.family, name, self.blocks, self.shared_bytes, self.team
+            )
             kernel(space.stream, [*data, *self.sizes, *rest])
 
     def settle(self, space, name, *arguments):
         """Launch one of the kernels on numbers for each channel."""
         if self.channels:
-            kernel = self.prepared.get((name, space.device))
-            if kernel is None:
-                kernel = self._prepare(space, moments, name, ceil_div(self.channels, THREADS // SETTLERS))
+            kernel = self.prepared.get((name, space.device)) or self._prepare(
+                space, moments, name, ceil_div(self.channels, THREADS // SETTLERS)
+            )
             kernel(space.stream, arguments)
 
     def _prepare(self, space, module, name, blocks, shared_bytes=0, team=1):
@@ -119,8 +118,8 @@ def launcher(words, kernel, kinds, blocks, shared_bytes=0, team=1):
 
 @lru_cache(maxsize=256)
 def _bits(value):
-    """Those of a float32, as an integer: of these, cuda.core takes some 20 in the time of a ctypes' float."""
-    return int.from_bytes(c_float(value), sys.byteorder)
+    """The bits of a float32 as an integer: cuda.core packs some twenty of them in the time of a float of ctypes."""
+    return int.from_bytes(c_float(value), "little")
 
 
 def types_of(words, kinds):

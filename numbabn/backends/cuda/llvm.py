@@ -4,14 +4,15 @@ from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.extending import core_models, register_model
 
-BYTES = 16
+from .memory import BYTES
+
 GLOBAL, SHARED = 1, 3
 """LLVM's numbers of address spaces: of the device, and what a block shares."""
 
 SPAN = types.UniTuple(types.int64, 4)
 """Of ``simd.load_within``."""
 
-ON_CHIP = "numbabn_on_chip"
+CHIP_SYMBOL = "numbabn_on_chip"
 """The memory that a block shares whose size the launch tells."""
 
 INT16, INT32, INT64, FLOAT, DOUBLE = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
@@ -96,18 +97,24 @@ def fetch(builder, packed, target, source):
     builder.call(ir.InlineAsm(kind, text, "r,l,~{memory}", side_effect=True), [target, source])
 
 
-def read(builder, packed, source, at):
-    """A vector of what is computed in."""
-    return widened(builder, packed, stored(builder, packed, source, at))
-
-
-def stored(builder, packed, source, at):
+def loaded(builder, packed, source, at):
     """A vector as memory holds it."""
     return builder.load(builder.gep(source, [at]), align=packed.bytes)
 
 
+def loaded_in_pieces(builder, packed, source, at, stop):
+    """As ``loaded``, an element at a time, and none from ``stop`` on: in its place the last before."""
+    single, begin = as_single(builder, packed, source), builder.mul(at, INT64(packed.lanes))
+    last, found = builder.sub(stop, INT64(1)), []
+    for lane in range(packed.lanes):
+        element = builder.add(begin, INT64(lane))
+        element = builder.select(builder.icmp_signed("<", element, last), element, last)
+        found += lanes_of(builder, loaded(builder, packed.single, single, element))
+    return joined(builder, _words(builder, found) if packed.dtype in WIDENED else found)
+
+
 def widened(builder, packed, value):
-    """What is computed in, of what was stored."""
+    """A vector that was loaded, in the dtype that is computed in."""
     if packed.dtype in WIDENED:
         value = joined(builder, [WIDENED[packed.dtype](builder, short) for short in _shorts(builder, value)])
     if packed.real == "float64" and packed.dtype != "float64":
@@ -115,25 +122,19 @@ def widened(builder, packed, value):
     return value
 
 
+def read(builder, packed, source, at):
+    """A vector from memory, in the dtype that is computed in."""
+    return widened(builder, packed, loaded(builder, packed, source, at))
+
+
 def write(builder, packed, target, at, vector):
-    """The inverse."""
+    """The inverse of ``read``."""
     if packed.real == "float64" and packed.dtype != "float64":
         vector = joined(builder, [builder.fptrunc(lane, FLOAT) for lane in lanes_of(builder, vector)])
     if packed.dtype in NARROWED:
         shorts = [NARROWED[packed.dtype](builder, lane) for lane in lanes_of(builder, vector)]
         vector = joined(builder, _words(builder, shorts) if len(shorts) > 1 else shorts)
     builder.store(vector, builder.gep(target, [at]), align=packed.bytes)
-
-
-def stored_in_pieces(builder, packed, source, at, stop):
-    """The same, read an element at a time, and none from ``stop`` on: in its place the last before."""
-    single, begin = as_single(builder, packed, source), builder.mul(at, INT64(packed.lanes))
-    last, found = builder.sub(stop, INT64(1)), []
-    for lane in range(packed.lanes):
-        element = builder.add(begin, INT64(lane))
-        element = builder.select(builder.icmp_signed("<", element, last), element, last)
-        found += lanes_of(builder, stored(builder, packed.single, single, element))
-    return joined(builder, _words(builder, found) if packed.dtype in WIDENED else found)
 
 
 def as_single(builder, packed, pointer):

@@ -1,6 +1,6 @@
 """Memory on the device: where it is, whose it is, and its metadata as checks and layouts look at them."""
 
-from math import prod
+from math import gcd, prod
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Memory:
         self.metadata = metadata
         """Shape, strides in bytes or None where C-contiguous, the dtype's NumPy name, whether it is read-only."""
         self.device = device
-        """Its number, of an array that was given."""
+        """The device's number; None of arrays that were made here."""
 
     @property
     def shape(self):
@@ -53,9 +53,9 @@ class Memory:
         return {"typestr": dtype.str, "shape": self.shape, "strides": self.strides, "data": data, "version": 3}
 
     @property
-    def end(self):
-        """The address after the last element, of an array without gaps."""
-        return self.address + prod(self.shape) * DTYPES[self.dtype].itemsize
+    def nbytes(self):
+        """Of all elements."""
+        return prod(self.shape) * DTYPES[self.dtype].itemsize
 
 
 def new_memory(owner, address, shape, dtype, strides=None):
@@ -65,10 +65,7 @@ def new_memory(owner, address, shape, dtype, strides=None):
 
 def alignment(memories):
     """The most bytes, up to BYTES, that all addresses are multiples of."""
-    bits = BYTES
-    for memory in memories:
-        bits |= memory.address
-    return bits & -bits
+    return gcd(BYTES, *[memory.address for memory in memories])
 
 
 def memory_of(metadata):

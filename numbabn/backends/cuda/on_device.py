@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ... import checks, layout
-from ...places import dtype_name
 from ...results import Context, Gradients, Statistics
 from ..host import MEAN, VAR
 from . import passes, toolkit
@@ -82,14 +81,23 @@ def backward(given, context, out):
     return Gradients(_deliver(space, dx, dx_out), dgamma, dbeta, dresidual)
 
 
+class Metadata(NamedTuple):
+    """Of an array, as ``Memory`` has it."""
+
+    shape: tuple
+    strides: tuple | None
+    dtype: str
+    readonly: bool
+
+
 class Plan(NamedTuple):
     """What forward calls on arrays of the same metadata have in common."""
 
     view: layout.View
     evident: bool
     """Whether nothing can be wrong with the arrays but that some share memory, and none needs a copy."""
-    written: tuple
-    """Bytes of x, residual, out and both running statistics where some of them are written, else of none."""
+    sizes: tuple
+    """Bytes of x, residual, out and both running statistics, 0 of those that are missing; empty if none is written."""
     dtypes: tuple
     """NumPy's of gamma and beta, None where absent."""
 
@@ -102,47 +110,48 @@ def _plan_of(settings, axis, *memories):
         raise
 
 
-@lru_cache(maxsize=1024, typed=True)
+@lru_cache(maxsize=1024, typed=True)  # True is no axis, though it equals 1
 def _plan(settings, axis, x, *others):
     """The plan for metadata of x, the parameters, residual and out. Looking at these takes as long as the launch."""
-    *parameters, residual, out = others
     view = _view(x, checks.channel_axis(axis, len(x[0])))
+    x, *parameters, residual, out = (one and Metadata(*one) for one in (x, *others))
     running = parameters[2:] if settings.training else (None, None)
     arrays = [x, residual, out, *running] if out or running[0] else []
-    sizes = [prod(one[0]) * DTYPES[one[2]].itemsize if one else 0 for one in arrays]
-    dtypes = tuple(one and DTYPES[one[2]] for one in parameters[:2])
+    sizes = [prod(one.shape) * DTYPES[one.dtype].itemsize if one else 0 for one in arrays]
+    dtypes = tuple(one and DTYPES[one.dtype] for one in parameters[:2])
     return Plan(view, _evident(x, parameters, residual, out, settings, view), tuple(sizes), dtypes)
 
 
+@lru_cache(maxsize=1024)
 def _view(metadata, axis):
     return layout.view(np.asarray(Memory(None, 0, metadata)), axis)
 
 
 def _evident(x, parameters, residual, out, settings, view):
-    """Whether metadata is such that a closer look need not be taken."""
+    """Whether ``checks`` would find nothing wrong with arrays of some metadata, and none needs a copy."""
     outer, channels, inner = view.canonical
-    values, (shape, strides, dtype, _) = outer * inner, x
-    if values < 2 or values <= settings.correction or channels == 0 or (strides is not None and view.order is None):
+    values = outer * inner
+    if values < 2 or values <= settings.correction or channels == 0 or (x.strides is not None and view.order is None):
         return False
-    number = "float64" if dtype == "float64" else "float32"
+    number = "float64" if x.dtype == "float64" else "float32"
     if any(one is not None and one[:3] != ((channels,), None, number) for one in parameters):
         return False
     mean, var = parameters[2:]
     if (mean is None) != (var is None) or (mean is None and not settings.training):
         return False
-    if any(one is not None and one[:3] != (shape, strides, dtype) for one in (residual, out)):
+    if any(one is not None and one[:3] != x[:3] for one in (residual, out)):
         return False
     written = [out, mean, var] if settings.training else [out]
-    return not any(one is not None and one[3] for one in written)
+    return not any(one is not None and one.readonly for one in written)
 
 
 def _apart(plan, x, residual, out, mean, var, keep):
-    """Whether what is written shares no memory with anything else, but that ``out`` may be all that is read."""
-    if not plan.written:
+    """Whether nothing that is written shares memory, but that ``out`` may be x, unless that is to keep, or residual."""
+    if not plan.sizes:
         return True
     if out is not None and ((out.address == x.address and not keep) or (residual and out.address == residual.address)):
         out = None
-    arrays = zip((x, residual, out, mean, var), plan.written, strict=True)
+    arrays = zip((x, residual, out, mean, var), plan.sizes, strict=True)
     return apart([(one.address, one.address + size) for one, size in arrays if size and one is not None])
 
 
@@ -153,13 +162,13 @@ def _launch(space, view, training, inputs, memories):
 
 def _check(x, parameters, residual, out, settings, view, keep):
     """Look at a forward call's arrays as if they were NumPy's."""
-    x, residual, out = map(_metadata, (x, residual, out))
-    parameters = checks.parameters(tuple(map(_metadata, parameters)), view.canonical, settings)
-    expected = np.float64 if x.dtype == np.float64 else np.float32
+    expected = "float64" if x.dtype == "float64" else "float32"
     for name, value in zip(PARAMETERS, parameters, strict=True):
         if value is not None and value.dtype != expected:
-            beside = f"beside x of {dtype_name(x.dtype)} on a CUDA device"
-            raise TypeError(f"{name} has dtype {value.dtype}; expected {np.dtype(expected)} {beside}")
+            beside = f"beside x of {x.dtype} on a CUDA device"
+            raise TypeError(f"{name} has dtype {value.dtype}; expected {expected} {beside}")
+    x, residual, out = map(_metadata, (x, residual, out))
+    parameters = checks.parameters(tuple(map(_metadata, parameters)), view.canonical, settings)
     checks.outputs_apart(x, residual, out, parameters, settings, keep)
 
 

@@ -1,8 +1,8 @@
 """The launches of a pass, on memory of the device: one where blocks hold channels on chip. Else, where they are asked
 for, sums over parts, what is settled from them, and the walk that writes.
 
-All three functions take a ``Space``, which has the stream and new memory, a ``Launch`` and ``Memory``; outputs are
-written, and checked is nothing.
+All three functions take a ``Space``, which has the stream and new memory, a ``Launch`` and ``Memory``; they write
+their outputs, and check nothing.
 """
 
 from ...checks import Settings
@@ -42,7 +42,7 @@ def _forward(space, launch, data, parameters, settings, flags):
     if launch.shared_bytes:
         arrays = *data, table, *memory, *_for_teams(space, launch, 3, table)
         launch.walk(space, "forward_on_chip", arrays, settings.eps, *weights, flags)
-        return table
+        return table if flags & KEEPS else None
     parts = table
     if settings.training:
         parts = space.empty((3 * launch.count * launch.channels,), launch.words.real)

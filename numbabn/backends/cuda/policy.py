@@ -61,3 +61,6 @@ LANES_OF_FLOAT64 = 2
 
 BLOCKS_EACH = 2
 """Blocks that fit a multiprocessor at least: 512 threads share 65,536 registers, so that each may have 128."""
+
+COMPILED = "THREADS", "WIDTH", "SETTLERS", "BLOCKS_EACH"
+"""Of these numbers, those that kernels are compiled with; launches are cut by the others."""

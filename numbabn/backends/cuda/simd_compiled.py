@@ -48,20 +48,20 @@ def load_within(typingctx, memory, offset, span, fill):
         source, at, span, fill = args
         whole, _, stop, number = (builder.extract_value(span, k) for k in range(4))
         if packed.on_chip or not packed.ragged:
-            loaded = llvm.stored(builder, packed, source, number if packed.on_chip else at)
+            value = llvm.loaded(builder, packed, source, number if packed.on_chip else at)
         else:
             with builder.if_else(builder.icmp_signed("<", at, whole)) as (before, after):
                 with before:
-                    vector, first_block = llvm.stored(builder, packed, source, at), builder.block
+                    vector, first_block = llvm.loaded(builder, packed, source, at), builder.block
                 with after:
-                    pieces, second_block = llvm.stored_in_pieces(builder, packed, source, at, stop), builder.block
-            loaded = builder.phi(vector.type)
-            loaded.add_incoming(vector, first_block)
-            loaded.add_incoming(pieces, second_block)
-        loaded = llvm.widened(builder, packed, loaded)
+                    pieces, second_block = llvm.loaded_in_pieces(builder, packed, source, at, stop), builder.block
+            value = builder.phi(vector.type)
+            value.add_incoming(vector, first_block)
+            value.add_incoming(pieces, second_block)
+        value = llvm.widened(builder, packed, value)  # once, for both ways
         if not packed.ragged:
-            return loaded
-        lanes = zip(*(llvm.lanes_of(builder, vector) for vector in (loaded, fill)), strict=True)
+            return value
+        lanes = zip(*(llvm.lanes_of(builder, vector) for vector in (value, fill)), strict=True)
         inside = llvm.lanes_inside(builder, packed, *llvm.edges_of(builder, packed, at, span))
         return llvm.joined(builder, [builder.select(one, *pair) for one, pair in zip(inside, lanes, strict=True)])
 

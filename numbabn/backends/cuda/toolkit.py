@@ -200,7 +200,7 @@ else:
 
     def zero(memory, stream):
         """Let all bits of an array be 0."""
-        _asked(driver.cuMemsetD8Async, memory.address, 0, memory.end - memory.address, stream)
+        _asked(driver.cuMemsetD8Async, memory.address, 0, memory.nbytes, stream)
 
     def synchronize(stream):
         """Wait for all that was launched on a stream."""

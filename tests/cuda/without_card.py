@@ -1,4 +1,7 @@
-"""Kernels as they are compiled for cards, where there is none. Each once, whatever asks for it."""
+"""Kernels as they are compiled for cards, where there is none: each once, whatever asks for it.
+
+Importing this lets numba-cuda take a card of a generation for there, for as long as the process lasts.
+"""
 
 from functools import cache
 from types import SimpleNamespace
@@ -7,7 +10,7 @@ import numba.cuda.dispatcher
 from numba.cuda.cudadrv import devices
 
 CARD = SimpleNamespace(compute_capability=(9, 0))
-numba.cuda.dispatcher.get_current_device = lambda: CARD  # compiling asks for its generation
+numba.cuda.dispatcher.get_current_device = lambda: CARD
 devices.get_context = lambda: SimpleNamespace(device=CARD)
 
 
