@@ -1,4 +1,4 @@
-"""Batch normalization on arrays, in parallel kernels for CPUs.
+"""Batch normalization on arrays, in parallel kernels for CPUs and NVIDIA GPUs.
 
 Start with :func:`batch_norm`; :func:`batch_norm_forward` and :func:`batch_norm_backward` are the pair for training,
 :mod:`numbabn.nn` has layers made of them, :mod:`numbabn.training` a small trainer.

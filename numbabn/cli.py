@@ -161,7 +161,8 @@ def _add_bench_options(add):
         "--policy",
         action="append",
         metavar="NAME=N,...",
-        help="on cuda, numbabn's kernels once more with other numbers of backends/cuda/policy.py; can be repeated",
+        help="on cuda: measure numbabn once more with other numbers of backends/cuda/policy.py, such as"
+        " VECTORS=16,TEAM=64; can be repeated",
     )
     add("--python", metavar="PATH", help="the interpreter that has the peers (default: this one)")
     add("--json", type=Path, metavar="FILE", help="keep everything measured in a file")

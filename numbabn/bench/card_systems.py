@@ -121,16 +121,12 @@ class _Torch(System):
         training, relu = cell.what != "inference", "relu" in cell.fused
         parameters = given.gamma, given.beta, given.running_mean, given.running_var
         if cell.what != "backward":
-            return lambda: self._no_grad(given.x, residual, parameters, training, relu)
+            return lambda: (self.layer(given.x, residual, parameters, training, relu),)
         wanted = [given.x, *([] if residual is None else [residual])]
         inputs = [array.detach().requires_grad_() for array in (*wanted, given.gamma, given.beta)]
         x, residual = inputs[0], None if residual is None else inputs[1]
         y = self.layer(x, residual, (*inputs[-2:], *parameters[2:]), training, relu)
         return lambda: self.torch.autograd.grad(y, inputs, given.dy, retain_graph=True)[: len(wanted)]
-
-    def _no_grad(self, *arguments):
-        with self.torch.no_grad():
-            return (self.layer(*arguments),)
 
 
 class _Flagged(_Torch):

@@ -200,7 +200,7 @@ def _asked(options, known):
         return []
     for word in words:
         if word not in known:
-            raise UsageError(f"--peers: {word!r} is unknown; expected {', '.join(known)}")
+            raise UsageError(f"--peers: {word!r} is unknown; expected none, or some of {', '.join(known)}")
     return words
 
 
@@ -234,6 +234,8 @@ def _load(path):
     """A report from a file."""
     try:
         report = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"--from: {path}: {error.strerror}") from None
     except ValueError as error:
         raise RuntimeError(f"{path} is no JSON file: {error}") from None
     if not isinstance(report, dict) or report.get("format") != FORMAT:

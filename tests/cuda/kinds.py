@@ -5,6 +5,7 @@ In the simulator the device's memory is the host's, so that PyTorch's tensors of
 
 import importlib.util
 import sys
+from itertools import zip_longest
 
 import numpy as np
 from cases import decoded
@@ -18,6 +19,12 @@ def whole(array):
     """All that an array is a window of (or it itself) as it lies in memory, and the bytes to its first element."""
     base = array if array.base is None else array.base
     return base.ravel(order="K"), array.ctypes.data - base.ctypes.data
+
+
+def windows_of(array, firsts, shapes):
+    """Views of a flat array."""
+    for first, shape in zip_longest(firsts, shapes, fillvalue=shapes[-1]):
+        yield array[first : first + int(np.prod(shape))].reshape(shape)
 
 
 class Array:
@@ -51,9 +58,9 @@ class Interface:
         values = array.fetch() if isinstance(array, Array) else array.copy_to_host()
         return decoded(values.view(np.uint16) if values.dtype == np.dtype("V2") else values)
 
-    def windows(self, base, firsts, shape):
-        """Arrays of a shape that begin at some elements of one copy of a float32 array."""
-        views = [base[first : first + int(np.prod(shape))].reshape(shape) for first in firsts]
+    def windows(self, base, firsts, *shapes):
+        """Arrays of some shapes, the last of which counts for others, at elements of one copy of a float32 array."""
+        views = list(windows_of(base, firsts, shapes))
         first = Array(views[0], "float32")
         return [first, *(Array(view, "float32", first.buffer) for view in views[1:])]
 
@@ -89,9 +96,8 @@ class Torch:
     def fetch(self, array):
         return array.as_subclass(self.torch.Tensor).cpu().double().numpy()
 
-    def windows(self, base, firsts, shape):
-        placed, size = self._placed(base), int(np.prod(shape))
-        return [placed[first : first + size].reshape(shape) for first in firsts]
+    def windows(self, base, firsts, *shapes):
+        return list(windows_of(self._placed(base), firsts, shapes))
 
     def strided(self, pairs):
         return self._placed(pairs)[:, 0]
@@ -113,9 +119,8 @@ class CuPy:
     def fetch(self, array):
         return array.get().astype(np.float64)
 
-    def windows(self, base, firsts, shape):
-        placed, size = self.cupy.asarray(base), int(np.prod(shape))
-        return [placed[first : first + size].reshape(shape) for first in firsts]
+    def windows(self, base, firsts, *shapes):
+        return list(windows_of(self.cupy.asarray(base), firsts, shapes))
 
     def strided(self, pairs):
         return self.cupy.asarray(pairs)[:, 0]

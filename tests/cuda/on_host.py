@@ -121,6 +121,9 @@ C.makecontext.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int
 C.swapcontext.argtypes = ctypes.c_void_p, ctypes.c_void_p
 MAP_32BIT = 0x40
 
+CANARY = 256
+"""Bytes before an array that nothing should write to."""
+
 PAGES = weakref.WeakSet()
 """All that there are."""
 
@@ -131,7 +134,7 @@ llvm.initialize_native_asmprinter()
 class Pages:
     """Memory at multiples of 16 bytes, up to less than 16 bytes before a page that must not be touched.
 
-    At first every bit of it is set, and of those that follow. (Elements of a vector that is not all there, a card
+    At first every bit of it is set, and of the bytes around it. (Elements of a vector that is not all there, a card
     could read without harm.)
     """
 
@@ -143,8 +146,10 @@ class Pages:
         C.mprotect(begin + whole, mmap.PAGESIZE, 0)
         weakref.finalize(self, C.munmap, begin, whole + mmap.PAGESIZE)
         self.address = begin + (whole - size) // 16 * 16
-        self.bytes, self.rest = np.split(_bytes_at(self.address, begin + whole - self.address), [size])
-        self.bytes[:], self.rest[:] = 0xFF, 0xFF
+        first = self.address - begin
+        before, self.bytes, after = np.split(_bytes_at(begin, whole), [first, first + size])
+        self.bytes[:], before[-CANARY:], after[:] = 0xFF, 0xFF, 0xFF
+        self.around = before[-CANARY:], after
         PAGES.add(self)
 
 

@@ -170,7 +170,8 @@ class Space:
         kind = self.library.kind
         if kind is object or not isinstance(value, kind):
             if not toolkit.reachable(value):
-                raise TypeError(f"{name} is a {type(value).__name__} on the host, but x lives on a CUDA device")
+                kind = type(value).__name__
+                raise TypeError(f"{name} ({kind}) is on the host, but x lives on a CUDA device: copy it there")
             if not isinstance(value, kind):  # whose stream would not wait for this one
                 expected = kind.__name__
                 raise TypeError(f"{name} is a {type(value).__name__}; expected an array of x's library, a {expected}")

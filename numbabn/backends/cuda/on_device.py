@@ -39,10 +39,11 @@ def forward(x, parameters, residual, out, settings, axis, *, keep):
     parameters = tuple(map(space.read, PARAMETERS, parameters))
     plan = _plan_of(settings, axis, x, *parameters, residual, out)
     view, y, packed = plan.view, out, parameters
-    if not plan.evident or not _apart(plan, x, residual, out, *parameters[2:], keep):
+    if not plan.evident or not _apart(plan, x, residual, out, parameters, keep):
         _check(x, parameters, residual, out, settings, view, keep)
+        written = [out, *parameters[2:]] if settings.training else [out]
         x, residual = _viewable(space, view, x), _viewable(space, view, residual)
-        packed = tuple(_contiguous(space, value) for value in parameters)
+        packed = tuple(_packed(space, value, written) for value in parameters)
         y = out if out is not None and view.fits(np.asarray(out)) else None
     y = space.empty_like(x, view.order) if y is None else y
 
@@ -97,7 +98,7 @@ class Plan(NamedTuple):
     evident: bool
     """Whether nothing can be wrong with the arrays but that some share memory, and none needs a copy."""
     sizes: tuple
-    """Bytes of x, residual, out and both running statistics, 0 of those that are missing; empty if none is written."""
+    """Bytes of x, residual, out and the parameters, 0 of those that are missing; empty if none is written."""
     dtypes: tuple
     """NumPy's of gamma and beta, None where absent."""
 
@@ -115,8 +116,7 @@ def _plan(settings, axis, x, *others):
     """The plan for metadata of x, the parameters, residual and out. Looking at these takes as long as the launch."""
     view = _view(x, checks.channel_axis(axis, len(x[0])))
     x, *parameters, residual, out = (one and Metadata(*one) for one in (x, *others))
-    running = parameters[2:] if settings.training else (None, None)
-    arrays = [x, residual, out, *running] if out or running[0] else []
+    arrays = [x, residual, out, *parameters] if out or (settings.training and parameters[2]) else []
     sizes = [prod(one.shape) * DTYPES[one.dtype].itemsize if one else 0 for one in arrays]
     dtypes = tuple(one and DTYPES[one.dtype] for one in parameters[:2])
     return Plan(view, _evident(x, parameters, residual, out, settings, view), tuple(sizes), dtypes)
@@ -145,13 +145,13 @@ def _evident(x, parameters, residual, out, settings, view):
     return not any(one is not None and one.readonly for one in written)
 
 
-def _apart(plan, x, residual, out, mean, var, keep):
+def _apart(plan, x, residual, out, parameters, keep):
     """Whether nothing that is written shares memory, but that ``out`` may be x, unless that is to keep, or residual."""
     if not plan.sizes:
         return True
     if out is not None and ((out.address == x.address and not keep) or (residual and out.address == residual.address)):
         out = None
-    arrays = zip((x, residual, out, mean, var), plan.sizes, strict=True)
+    arrays = zip((x, residual, out, *parameters), plan.sizes, strict=True)
     return apart([(one.address, one.address + size) for one, size in arrays if size and one is not None])
 
 
@@ -199,9 +199,13 @@ def _copied(space, view, memory):
     return new
 
 
-def _contiguous(space, value):
-    """Numbers for each channel side by side: a copy if they are not."""
-    if value is None or value.strides is None:
+def _packed(space, value, written):
+    """Numbers for each channel side by side, which nothing overwrites before all blocks have read them: a copy if need
+    be."""
+    if value is None:
+        return None
+    others = [np.asarray(one) for one in written if one is not None and one is not value]
+    if value.strides is None and not any(checks.overlap(one, np.asarray(value)) for one in others):
         return value
     new = space.empty(value.shape, value.dtype)
     copy(space, value, new)
