@@ -235,7 +235,7 @@ def _load(path):
     try:
         report = json.loads(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"--from: {path}: {error.strerror}") from None
+        raise RuntimeError(f"--from {path}: {error.strerror}") from None
     except ValueError as error:
         raise RuntimeError(f"{path} is no JSON file: {error}") from None
     if not isinstance(report, dict) or report.get("format") != FORMAT:
