@@ -28,7 +28,7 @@ SPARE = 3
 """Times that the card waits as long as the host is likely to take for what it queues meanwhile."""
 
 QUEUED = 64
-"""Calls that are queued at a time: with a few launches each, they fit the card's queue, which holds about 1,000."""
+"""Calls that are queued at a time, each of a few launches: where a card's queue is full, the host has to wait."""
 
 LIMITS = {"float64": 1e-12, "float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
 """Largest error of a result that is timed: its Euclidean norm in units of the result's."""

@@ -4,9 +4,9 @@ What LLVM is given for the device is compiled for the host instead, so that all 
 types, intrinsics, arguments of launches, the numbers of ``policy``. One thread runs at a time, until it has to wait.
 Threads and blocks take turns in random order, copies onto the chip are made when they are waited for, what nobody has
 written is NaN, and past an array's last 16 bytes nothing may be touched. Importing this lets ``numbabn`` find a card,
-so that ``PYTHONPATH=tests:tests/cuda python -m pytest -p emulator -m gpu tests/test_gpu.py`` runs the tests for one: in
-hours, or with ``-k "NCL-pieces and float32 and all_ways"`` in a minute. It needs an x86-64 processor and the C library
-of GNU.
+so that ``PYTHONPATH=tests:tests/cuda python -m pytest -p emulator -m gpu tests/test_gpu.py`` runs the tests for one.
+All 2,500 take long, those of ``-k "NCL-pieces and float32 and all_ways"`` half a minute. It needs an x86-64 processor
+and the C library of GNU.
 
 What it cannot show: blocks that are no team run one after the other, memory has one order for all, a copy is never
 early, and products are not contracted with sums where NVVM does so.

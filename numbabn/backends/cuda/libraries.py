@@ -83,7 +83,7 @@ class Torch(Numba):
         self.kind, self.strided = self.torch.Tensor, self.torch.strided
         self.names = {getattr(self.torch, name): name for name in DTYPES}
         self.dtypes = {name: dtype for dtype, name in self.names.items()}
-        # torch.cuda.current_stream makes an object of it, which takes longer than all the rest that is asked here
+        # torch.cuda.current_stream would make an object of it
         self.current_stream = getattr(self.torch._C, "_cuda_getCurrentRawStream", self._current_stream)
 
     def _current_stream(self, device):

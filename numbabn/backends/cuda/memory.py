@@ -1,6 +1,7 @@
 """Memory on the device: where it is, whose it is, and its metadata as checks and layouts look at them."""
 
 from math import gcd, prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,17 @@ BYTES = 16
 """Most that are read and written at a time."""
 
 
+class Metadata(NamedTuple):
+    """What ``Memory.metadata`` has, in this order, as a plain tuple, which is made faster."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None
+    """In bytes; None where the array is C-contiguous."""
+    dtype: str
+    """NumPy's name for it, or ``"bfloat16"``."""
+    readonly: bool
+
+
 class Memory:
     """An array on the device, whatever its library."""
 
@@ -21,7 +33,7 @@ class Memory:
         self.owner = owner
         self.address = address
         self.metadata = metadata
-        """Shape, strides in bytes or None where C-contiguous, the dtype's NumPy name, whether it is read-only."""
+        """A tuple of ``Metadata``'s fields."""
         self.device = device
         """The device's number; None of arrays that were made here."""
 

@@ -5,7 +5,6 @@ Nothing here waits for the device: kernels are launched on the caller's stream. 
 
 import sys
 from functools import lru_cache
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from ..host import MEAN, VAR
 from . import passes, toolkit
 from .cut import launch_for
 from .libraries import space_of
-from .memory import DTYPES, Memory, alignment, apart
+from .memory import DTYPES, Memory, Metadata, alignment, apart
 from .strided import copy
 
 PARAMETERS = "gamma", "beta", "running_mean", "running_var"
@@ -82,15 +81,6 @@ def backward(given, context, out):
     return Gradients(_deliver(space, dx, dx_out), dgamma, dbeta, dresidual)
 
 
-class Metadata(NamedTuple):
-    """Of an array, as ``Memory`` has it."""
-
-    shape: tuple
-    strides: tuple | None
-    dtype: str
-    readonly: bool
-
-
 class Plan(NamedTuple):
     """What forward calls on arrays of the same metadata have in common."""
 
@@ -113,13 +103,13 @@ def _plan_of(settings, axis, *memories):
 
 @lru_cache(maxsize=1024, typed=True)  # True is no axis, though it equals 1
 def _plan(settings, axis, x, *others):
-    """The plan for metadata of x, the parameters, residual and out. Looking at these takes as long as the launch."""
+    """The plan for metadata of x, the parameters, residual and out, which are looked at once."""
     view = _view(x, checks.channel_axis(axis, len(x[0])))
     x, *parameters, residual, out = (one and Metadata(*one) for one in (x, *others))
     arrays = [x, residual, out, *parameters] if out or (settings.training and parameters[2]) else []
-    sizes = [prod(one.shape) * DTYPES[one.dtype].itemsize if one else 0 for one in arrays]
+    sizes = tuple(Memory(None, 0, one).nbytes if one else 0 for one in arrays)
     dtypes = tuple(one and DTYPES[one.dtype] for one in parameters[:2])
-    return Plan(view, _evident(x, parameters, residual, out, settings, view), tuple(sizes), dtypes)
+    return Plan(view, _evident(x, parameters, residual, out, settings, view), sizes, dtypes)
 
 
 @lru_cache(maxsize=1024)
@@ -189,12 +179,12 @@ def _viewable(space, view, memory):
     """An array that the view fits: a copy if it does not."""
     if memory is None or (memory.strides is None and view.order is None) or view.fits(np.asarray(memory)):
         return memory
-    return _copied(space, view, memory)
+    return _copied(space, memory, view.order)
 
 
-def _copied(space, view, memory):
-    """A copy that the view fits."""
-    new = space.empty(view.shape, memory.dtype, view.order)
+def _copied(space, memory, order=None):
+    """A copy without gaps, whose axes are in this order in memory."""
+    new = space.empty(memory.shape, memory.dtype, order)
     copy(space, memory, new)
     return new
 
@@ -207,9 +197,7 @@ def _packed(space, value, written):
     others = [np.asarray(one) for one in written if one is not None and one is not value]
     if value.strides is None and not any(checks.overlap(one, np.asarray(value)) for one in others):
         return value
-    new = space.empty(value.shape, value.dtype)
-    copy(space, value, new)
-    return new
+    return _copied(space, value)
 
 
 def _result(space, view, out, like):
@@ -233,4 +221,4 @@ def _pass_on(space, view, given, dy, dresidual_out, dx_out):
         return dresidual_out.owner
     if dx_out is None or not checks.overlap(np.asarray(dx_out), np.asarray(dy)):
         return given
-    return space.give(_copied(space, view, dy))
+    return space.give(_copied(space, dy, view.order))
