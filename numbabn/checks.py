@@ -140,14 +140,13 @@ def data_array(name: str, value, *, halves=False) -> np.ndarray:
     """``value`` as a NumPy array of floats (with ``halves``, of short ones too), without a copy where it is one."""
     array = as_array(name, value)
     dtype = array.dtype
-    short = dtype_name(dtype) in HALVES
-    if dtype in FLOATS or (halves and dtype.isnative and short):
+    if dtype in FLOATS or (halves and dtype.isnative and dtype_name(dtype) in HALVES):
         return array
     expected = f"{', '.join(HALVES)}, float32 or float64" if halves else "float32 or float64"
     if not isinstance(value, np.ndarray) and dtype.kind not in "biufc":
         raise TypeError(f"{name} is {type(value).__name__}; expected an array of {expected}")
     order = "" if dtype.isnative else " in native byte order"
-    raise TypeError(f"{name} has dtype {dtype_name(dtype) if short else dtype}; expected {expected}{order}")
+    raise TypeError(f"{name} has dtype {dtype}; expected {expected}{order}")
 
 
 def as_array(name: str, value) -> np.ndarray:
