@@ -39,8 +39,8 @@ def tool(name):
     return path
 
 
-def vector_loops(code):
-    """The instructions of each innermost loop that moves 16 bytes at a time."""
+def innermost_loops(code, access=".128 "):
+    """The instructions of each innermost loop that accesses memory so: that moves 16 bytes at a time."""
     lines = [line.strip() for line in re.sub(r"/\*.*?\*/", "", code).splitlines()]
     labels = {line[:-1]: place for place, line in enumerate(lines) if line.startswith(".L_x_")}
     jumps = [(labels.get(found[1]), place) for place, line in enumerate(lines)
@@ -49,7 +49,7 @@ def vector_loops(code):
     innermost = [
         one for one in loops if not any(one[0] <= begin < end <= one[1] for begin, end in loops if one != (begin, end))
     ]
-    return [loop for begin, end in innermost if ".128 " in (loop := "".join(lines[begin:end]))]
+    return [loop for begin, end in innermost if access in (loop := "".join(lines[begin:end]))]
 
 
 def assert_lean(report, code, words):
@@ -59,8 +59,12 @@ def assert_lean(report, code, words):
     assert int(re.search(r"Used (\d+) registers", report)[1]) <= 65_536 // (BLOCKS_EACH * THREADS)
     if words.real != "float64":
         assert not re.search(r"\b(DADD|DMUL|DFMA|DSETP|F2F\.F64)", code)
-    for loop in vector_loops(code):
-        assert not re.search(r"__cuda_sm20|\b(I2F|MUFU\.RCP)\b", loop)
+    assert not any(map(divides, innermost_loops(code)))
+
+
+def divides(instructions):
+    """Whether integers are divided."""
+    return bool(re.search(r"__cuda_sm20|\b(I2F|MUFU\.RCP)\b", instructions))
 
 
 GENERATIONS = pytest.mark.parametrize("generation", [(8, 0), (9, 0)], ids=["sm_80", "sm_90"])
@@ -80,7 +84,7 @@ def test_walks_move_16_bytes_and_spill_nothing(family, name, words, generation, 
     report, code = machine_code(getattr(family, name), family.KINDS[name], words, generation, tmp_path)
     assert_lean(report, code, words)
     assert ("LDG.E.128" in code) == (words.lanes > 1)
-    assert len(vector_loops(code)) >= (words.lanes > 1)
+    assert len(innermost_loops(code)) >= (words.lanes > 1)
     if name not in ("sum_parts", "sum_gradient_parts"):
         assert ("STG.E.128" in code) == (words.lanes > 1)
     if name.endswith("on_chip"):
@@ -123,6 +127,10 @@ def test_settling_spills_nothing(name, words, generation, tmp_path):
 
 @GENERATIONS
 @pytest.mark.parametrize("dtype", WIDE)
-def test_copying_spills_nothing(dtype, generation, tmp_path):
+def test_copying_spills_nothing_and_divides_once(dtype, generation, tmp_path):
     words = Words(dtype, 1, "float64" if dtype == "float64" else "float32")
-    assert_lean(*machine_code(copy_elements, COPY, words, generation, tmp_path), words)
+    report, code = machine_code(copy_elements, COPY, words, generation, tmp_path)
+    assert_lean(report, code, words)
+    assert divides(code)
+    assert innermost_loops(code, "LDG.E")
+    assert not any(map(divides, innermost_loops(code, "LDG.E")))

@@ -6,7 +6,7 @@ from cases import Case, encoded, operands
 from kinds import KINDS, Array, Torch
 
 import numbabn as nbn
-from numbabn.backends.cuda import toolkit
+from numbabn.backends.cuda import strided, toolkit
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((4, 6, 5)).astype(np.float32)
@@ -123,8 +123,11 @@ def test_parameters_with_gaps(library):
     np.testing.assert_allclose(library.fetch(running[1]), X.var((0, 2)), rtol=1e-5)
 
 
-def test_more_axes_with_gaps_than_one_copy_takes(library):
-    case = Case("7-D", (2, 3, 2, 2, 2, 2, 2), memory="gaps")
+@pytest.mark.parametrize("shape", [(2, 3, 2, 2, 2, 2, 2), (3, 4, 3, 5, 7), (3, 2, 3, 2, 20), (2, 9, 40), (90, 3)])
+def test_gaps_on_many_axes(library, shape, monkeypatch):
+    """A thread takes many elements; of more axes than one copy has, it makes several."""
+    monkeypatch.setattr(strided, "COPIERS", 1)
+    case = Case("gaps", shape, memory="gaps")
     given = operands(case)
     x = library.send(case.place(encoded(given.x, "float32")), "float32")
     expected = nbn.batch_norm(given.x, training=True)

@@ -10,7 +10,7 @@ from .launch import Words, launcher
 from .memory import memory_of, new_memory
 from .policy import THREADS
 from .simd import load, store
-from .toolkit import cuda, kernel
+from .toolkit import cuda, device, kernel
 
 AXES = 5
 """Most axes of a launch; the slowest ones of arrays that have more are taken one index at a time."""
@@ -27,15 +27,41 @@ def copy_elements(source, target, size, n1, n2, n3, n4, s, s0, s1, s2, s3, s4, t
     """Copy ``size`` elements of an array of five axes, sizes ``(any, n1, n2, n3, n4)``.
 
     Its first one is at ``source[s]``, and goes to ``target[t]``; the others are strides away. 2e bytes per element of e
-    bytes, more where neighbours are apart.
+    bytes, more where neighbours are apart. Divides for a thread's first element alone: further ones are a step of all
+    threads away, which is added axis by axis.
     """
-    for k in range(cuda.blockIdx.x * THREADS + cuda.threadIdx.x, size, cuda.gridDim.x * THREADS):
-        i4, rest = k % n4, k // n4
-        i3, rest = rest % n3, rest // n3
-        i2, rest = rest % n2, rest // n2
-        i1, i0 = rest % n1, rest // n1
-        value = load(source, s + i0 * s0 + i1 * s1 + i2 * s2 + i3 * s3 + i4 * s4)
-        store(target, t + i0 * t0 + i1 * t1 + i2 * t2 + i3 * t3 + i4 * t4, value)
+    first, step = cuda.blockIdx.x * THREADS + cuda.threadIdx.x, cuda.gridDim.x * THREADS
+    i0, i1, i2, i3, i4 = index_of(first, n1, n2, n3, n4)
+    s += i0 * s0 + i1 * s1 + i2 * s2 + i3 * s3 + i4 * s4
+    t += i0 * t0 + i1 * t1 + i2 * t2 + i3 * t3 + i4 * t4
+    d0, d1, d2, d3, d4 = index_of(step, n1, n2, n3, n4)
+    source_step = d0 * s0 + d1 * s1 + d2 * s2 + d3 * s3 + d4 * s4
+    target_step = d0 * t0 + d1 * t1 + d2 * t2 + d3 * t3 + d4 * t4
+    for _ in range(first, size, step):
+        store(target, t, load(source, s))
+        s, t = s + source_step, t + target_step
+        i4, i3, s, t = carried(i4 + d4, i3 + d3, n4, s, s3 - n4 * s4, t, t3 - n4 * t4)
+        i3, i2, s, t = carried(i3, i2 + d2, n3, s, s2 - n3 * s3, t, t2 - n3 * t3)
+        i2, i1, s, t = carried(i2, i1 + d1, n2, s, s1 - n2 * s2, t, t1 - n2 * t2)
+        i1, _, s, t = carried(i1, i0, n1, s, s0 - n1 * s1, t, t0 - n1 * t1)
+
+
+@device
+def index_of(k, n1, n2, n3, n4):
+    """The k-th element's index on each axis."""
+    i4, rest = k % n4, k // n4
+    i3, rest = rest % n3, rest // n3
+    i2, rest = rest % n2, rest // n2
+    return rest // n1, rest % n1, i2, i3, i4
+
+
+@device
+def carried(index, before, n, s, source_jump, t, target_jump):
+    """Where an index on an axis of n has become n or more: n less, one more on the axis before it, and a jump of both
+    places in memory."""
+    if index < n:
+        return index, before, s, t
+    return index - n, before + 1, s + source_jump, t + target_jump
 
 
 def copy(space, source, target):
