@@ -115,6 +115,34 @@ def test_kernels_run_on_the_current_stream_of_pytorch():
     torch.testing.assert_close(y, expected, rtol=0, atol=0)
 
 
+@with_torch
+def test_launches_are_recorded_in_cuda_graphs(way):
+    """And played as often as one likes, while others run on the stream that they were recorded on."""
+    import torch
+
+    x = torch.randn(64, 32, 28, 28, device="cuda")
+
+    def both():
+        y, context = nbn.batch_norm_forward(x)
+        return y, nbn.batch_norm_backward(x, context).dx
+
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        both()  # compiles
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph, stream=stream):
+        recorded = both()
+    for _ in range(3):
+        x.copy_(torch.randn_like(x) + 1)
+        graph.replay()
+        with torch.cuda.stream(stream):
+            stream.wait_stream(torch.cuda.default_stream())
+            expected = both()
+        torch.cuda.synchronize()
+        for one, other in zip(recorded, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 @with_cupy
 def test_kernels_run_on_the_current_stream_of_cupy():
     import cupy

@@ -6,7 +6,7 @@ from cases import Case, encoded, operands
 from kinds import KINDS, Array, Torch
 
 import numbabn as nbn
-from numbabn.backends.cuda import strided, toolkit
+from numbabn.backends.cuda import counters, strided, toolkit
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((4, 6, 5)).astype(np.float32)
@@ -132,6 +132,40 @@ def test_gaps_on_many_axes(library, shape, monkeypatch):
     x = library.send(case.place(encoded(given.x, "float32")), "float32")
     expected = nbn.batch_norm(given.x, training=True)
     np.testing.assert_allclose(library.fetch(nbn.batch_norm(x, training=True)), expected, atol=1e-5)
+
+
+def in_a_team(library):
+    """What a call returns whose blocks are teams, and what is expected."""
+    shape = (20 if toolkit.SIMULATED else 600), 2, 9
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    y, context = nbn.batch_norm_forward(send(library, x))
+    dx = nbn.batch_norm_backward(send(library, x[::-1]), context).dx
+    expected, context = nbn.batch_norm_forward(x, backend="reference")
+    return zip((y, dx), (expected, nbn.batch_norm_backward(x[::-1], context).dx), strict=True)
+
+
+@pytest.mark.parametrize("way", ["in teams"], indirect=True)
+def test_teams_leave_their_counters_at_0(library, way, monkeypatch):
+    monkeypatch.setattr(counters, "_KEPT", {})
+    for _ in range(3):
+        for found, expected in in_a_team(library):
+            np.testing.assert_allclose(library.fetch(found), expected, atol=1e-5)
+    (memory,) = counters._KEPT.values()
+    assert (library.fetch(memory.owner) == 0).all()
+
+
+@pytest.mark.parametrize("way", ["in teams"], indirect=True)
+@pytest.mark.parametrize("owner", ["COUNTERS", "STREAMS", "records"])
+def test_counters_that_are_made_for_a_launch(library, way, owner, monkeypatch):
+    """For more teams or streams than keep some, or where launches are recorded."""
+    monkeypatch.setattr(counters, "_KEPT", {})
+    if owner == "records":
+        monkeypatch.setattr(toolkit, "records", lambda stream: True)
+    else:
+        monkeypatch.setattr(counters, owner, 0)
+    for found, expected in in_a_team(library):
+        np.testing.assert_allclose(library.fetch(found), expected, atol=1e-5)
+    assert not counters._KEPT
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (0, 3, 4), (2, 3, 0), (4, 0), (0, 0)])

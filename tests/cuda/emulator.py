@@ -181,6 +181,14 @@ class Driver:
         return (0,)
 
     @staticmethod
+    def cuStreamIsCapturing(stream):
+        return 0, 0
+
+    @staticmethod
+    def cuStreamGetId(stream):
+        return 0, stream
+
+    @staticmethod
     def cuCtxGetDevice():
         return 0, 0
 

@@ -78,10 +78,12 @@ define void @numbabn.copy(i32 %target, i64 %source, i64 %size) {{
   call void @numbabn.stop(i32 {COPIES})
   ret void
 }}
-define void @numbabn.arrive(ptr %counter) {{
+define void @numbabn.count(ptr %counter, i32 %most) {{
   %count = load volatile i32, ptr %counter
+  %over = icmp uge i32 %count, %most
   %more = add i32 %count, 1
-  store volatile i32 %more, ptr %counter
+  %new = select i1 %over, i32 0, i32 %more
+  store volatile i32 %new, ptr %counter
   ret void
 }}
 define i32 @numbabn.arrivals(ptr %counter) {{
@@ -95,7 +97,7 @@ define i32 @numbabn.arrivals(ptr %counter) {{
 DECLARATIONS = """
 declare void @numbabn.copy(i32, i64, i64)
 declare void @numbabn.wait()
-declare void @numbabn.arrive(ptr)
+declare void @numbabn.count(ptr, i32)
 declare i32 @numbabn.arrivals(ptr)
 """
 
@@ -106,7 +108,7 @@ TRANSLATIONS = [
     (r'asm sideeffect "cp\.async\.c[ga]\.shared\.global \[\$0\], \[\$1\], (\d+);", "[^"]*"\((.*)\)',
      r"@numbabn.copy(\2, i64 \1)"),
     (r'asm sideeffect "cp\.async\.wait_all;", "[^"]*"', "@numbabn.wait"),
-    (r'asm sideeffect "red\.release\.gpu\.add\.u32 \[\$0\], 1;", "[^"]*"', "@numbabn.arrive"),
+    (r'asm sideeffect "red\.\w+\.gpu\.inc\.u32 \[\$0\], \$1;", "[^"]*"', "@numbabn.count"),
     (r'asm sideeffect "ld\.acquire\.gpu\.u32 \$0, \[\$1\];", "[^"]*"', "@numbabn.arrivals"),
 ]  # fmt: skip
 """What is written otherwise for the host. An instruction of the device's that is not among these does not compile."""

@@ -1,6 +1,5 @@
 """The CUDA kernels in the simulator, on small arrays that still take several blocks, against the specification."""
 
-import sys
 from functools import lru_cache
 
 import numpy as np
@@ -33,15 +32,6 @@ SMALL = [case for case in CASES if np.prod(case.shape) <= 260] + [
     Case("NCHW-3x3", (5, 3, 3, 3)),
     Case("F", (3, 4, 5, 3), memory="F"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_threads():
-    """Let the simulator's threads take turns more often than every 5 ms, as much as all of them have to do."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
 
 
 def test_small_cases_meet_all_ways_to_launch(way):

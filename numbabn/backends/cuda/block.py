@@ -15,6 +15,7 @@ else:
 arrivals = kind.arrivals
 arrive = kind.arrive
 fetch = kind.fetch
+leave = kind.leave
 on_chip = kind.on_chip
 shared = kind.shared
 wait_for_copies = kind.wait_for_copies

@@ -80,16 +80,35 @@ def wait_for_copies(typingctx):
 
 
 @intrinsic
-def arrive(typingctx, counters, team):
+def arrive(typingctx, counters, team, size):
     """Count a block of a team; what it has written, those see who see the count."""
 
     def codegen(context, builder, signature, args):
-        pointer = builder.gep(args[0], [context.cast(builder, args[1], team, types.int64)])
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type])
-        builder.call(ir.InlineAsm(kind, "red.release.gpu.add.u32 [$0], 1;", "l,~{memory}", side_effect=True), [pointer])
-        return context.get_dummy_value()
+        return _count(context, builder, signature, args, "release")
 
-    return types.void(counters, team), codegen
+    return types.void(counters, team, size), codegen
+
+
+@intrinsic
+def leave(typingctx, counters, team, size):
+    """Count a block once more when it has seen all arrive; the count after the last one is 0."""
+
+    def codegen(context, builder, signature, args):
+        return _count(context, builder, signature, args, "relaxed")
+
+    return types.void(counters, team, size), codegen
+
+
+def _count(context, builder, signature, args, order):
+    """One more, up to twice the team's size less 1, then 0."""
+    counters, team, size = args
+    pointer = builder.gep(counters, [context.cast(builder, team, signature.args[1], types.int64)])
+    size = context.cast(builder, size, signature.args[2], types.int32)
+    most = builder.sub(builder.shl(size, llvm.INT32(1)), llvm.INT32(1))
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, llvm.INT32])
+    text = f"red.{order}.gpu.inc.u32 [$0], $1;"
+    builder.call(ir.InlineAsm(kind, text, "l,r,~{memory}", side_effect=True), [pointer, most])
+    return context.get_dummy_value()
 
 
 @intrinsic

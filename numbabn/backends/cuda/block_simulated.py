@@ -50,11 +50,16 @@ def wait_for_copies():
     """Wait for all that this thread has begun to copy."""
 
 
-def arrive(counters, team):
+def arrive(counters, team, size):
     """Count a block of a team."""
     toolkit.current_block().waits_since = time.monotonic()
+    leave(counters, team, size)
+
+
+def leave(counters, team, size):
+    """Count a block once more when it has seen all arrive; the count after the last one is 0."""
     with LOCK:
-        counters[team] += 1
+        counters[team] = (counters[team] + 1) % (2 * size)
 
 
 def arrivals(counters, team):

@@ -12,7 +12,7 @@ import math
 from ..flags import FILLS, MEASURES
 from ..host import BETA, GAMMA, INVSTD, MEAN, REST, VAR
 from ..host import exact_sum as _exact_sum
-from .block import arrivals, arrive, shared
+from .block import arrivals, arrive, leave, shared
 from .policy import SETTLERS, THREADS
 from .simd import cast
 from .toolkit import cuda, device, kernel
@@ -115,12 +115,16 @@ def add_columns(parts, sums, count, channels, first, columns):
 
 @device
 def team_barrier(counters, team, size):
-    """Wait until all blocks of a team have come here; what each of them wrote before, all can read then."""
+    """Wait until all blocks of a team have come here; what each of them wrote before, all can read then.
+
+    The last one that leaves sets their counter back to 0.
+    """
     cuda.syncthreads()
     if cuda.threadIdx.x == 0:
-        arrive(counters, team)
+        arrive(counters, team, size)
         while arrivals(counters, team) < size:
             pass
+        leave(counters, team, size)
     cuda.syncthreads()
 
 

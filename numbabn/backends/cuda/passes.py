@@ -8,7 +8,7 @@ their outputs, and check nothing.
 from ...checks import Settings
 from ..flags import ADDS, CLIPS, FILLS, FROM_X, FROM_Y, FROZEN, MEASURES, WRITES
 from ..host import running_weights
-from . import toolkit
+from .counters import counters_for
 from .moments import HAS_BETA, HAS_GAMMA, HAS_RUNNING, KEEPS
 
 MEASURING = Settings(training=True, momentum=0.0, eps=0.0, correction=0.0, relu=False)
@@ -76,6 +76,5 @@ def _for_teams(space, launch, sums, unused):
     """Memory for so many sums of each part, and counters of the blocks of each team; blocks alone need neither."""
     if launch.team == 1:
         return unused, unused
-    counters = space.empty((launch.blocks // launch.count,), "float32")  # of 4 bytes, as libraries know it
-    toolkit.zero(counters, space.stream)
-    return space.empty((sums * launch.count * launch.channels,), launch.words.real), counters
+    parts = space.empty((sums * launch.count * launch.channels,), launch.words.real)
+    return parts, counters_for(space, launch.blocks // launch.count)

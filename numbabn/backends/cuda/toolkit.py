@@ -4,8 +4,10 @@ In the simulator (``NUMBA_ENABLE_CUDASIM=1``) kernels run as Python threads, and
 """
 
 import functools
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -97,15 +99,34 @@ if SIMULATED:
             Block(kernel.py_func, grid, (threads, 1, 1), shared_bytes).run((block, 0, 0), *arguments)
 
         def launch(*arguments):
-            with _push_kernel_context(FakeCUDAModule(grid, (threads, 1, 1), 0)), ThreadPoolExecutor(together) as pool:
+            context = _push_kernel_context(FakeCUDAModule(grid, (threads, 1, 1), 0))
+            with context, quick_turns(), ThreadPoolExecutor(together) as pool:
                 for finished in [pool.submit(run, block, arguments) for block in range(grid[0])]:
                     finished.result()
 
         return launch
 
+    @contextmanager
+    def quick_turns():
+        """Let threads take turns more often than every 5 ms, as much as all of them have to do."""
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        try:
+            yield
+        finally:
+            sys.setswitchinterval(before)
+
     def zero(memory, stream):
         """Let all bits of an array be 0."""
         np.asarray(memory).view(np.uint8)[...] = 0
+
+    def records(stream):
+        """Whether what is launched on a stream is recorded, to be played later."""
+        return False
+
+    def stream_number(stream):
+        """A stream's number, which is another one's at no time."""
+        return stream
 
     def interface(array):
         """What ``__cuda_array_interface__`` tells."""
@@ -201,6 +222,14 @@ else:
     def zero(memory, stream):
         """Let all bits of an array be 0."""
         _asked(driver.cuMemsetD8Async, memory.address, 0, memory.nbytes, stream)
+
+    def records(stream):
+        """Whether what is launched on a stream is recorded, to be played later."""
+        return bool(_asked(driver.cuStreamIsCapturing, stream))
+
+    def stream_number(stream):
+        """A stream's number, which is another one's at no time."""
+        return int(_asked(driver.cuStreamGetId, stream))
 
     def synchronize(stream):
         """Wait for all that was launched on a stream."""
