@@ -16,18 +16,25 @@ FOLDER = Path(__file__).parent / "cuda"
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
 
 EMULATED = platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc"
+COMPILED = ["emulated.py"] * EMULATED + ["compiled.py"]
+"""In one process, where what both need is compiled once: each dtype has kernels of its own."""
+
+SIMULATED = ["simulated.py", "device_arrays.py"]
+
+# about as long as each other, for each core to have as much to do
 PROCESSES = {
-    # in one process, where what both need is compiled once
-    "compiled, and run by the processor": ("0", *["emulated.py"] * EMULATED, "compiled.py"),
-    "in the simulator": ("1", "simulated.py", "device_arrays.py"),
+    "compiled, and run by the processor, 16 bits": ("0", *COMPILED, "-k", "float16"),
+    "compiled, and run by the processor, 32 and 64 bits": ("0", *COMPILED, "-k", "not float16"),
+    "in the simulator, 32 and 64 bits": ("1", *SIMULATED, "-k", "not float16"),
+    "in the simulator, 16 bits": ("1", *SIMULATED, "-k", "float16"),
     "as cut for cards": ("0", "planned.py"),
 }
 
 
-def run(simulated, *files):
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *(FOLDER / file for file in files)]
+def run(simulated, *arguments):
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments]
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": simulated}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=environment, cwd=FOLDER, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")

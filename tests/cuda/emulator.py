@@ -2,7 +2,7 @@
 
 What LLVM is given for the device is compiled for the host instead, so that all but NVVM and the assembler takes part:
 types, intrinsics, arguments of launches, the numbers of ``policy``. One thread runs at a time, until it has to wait.
-Threads and blocks take turns in random order, copies onto the chip are made when they are waited for, what nobody has
+Threads and blocks take turns in random order, copies onto the chip are made where they are waited for, what nobody has
 written is NaN, and past an array's last 16 bytes nothing may be touched. Importing this lets ``numbabn`` find a card,
 so that ``PYTHONPATH=tests:tests/cuda python -m pytest -p emulator -m gpu tests/test_gpu.py`` runs the tests for one.
 All 2,500 take long, those of ``-k "NCL-pieces and float32 and all_ways"`` half a minute. It needs an x86-64 processor
@@ -14,11 +14,12 @@ early, and products are not contracted with sums where NVVM does so.
 
 import ctypes
 import importlib
+from collections import defaultdict
 from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
-from on_host import AT_BARRIER, CHIP, COPIES, ENDED, PAGES, POLLS, READY, SHARED_MEMORY, THREAD, WAITS, C, Code, Pages
+from on_host import AT_BARRIER, CHIP, COPIES, COPY, ENDED, PAGES, POLLS, READY, SHARED_MEMORY, THREAD, C, Code, Pages
 
 from numbabn.backends.cuda import toolkit
 from numbabn.backends.cuda.policy import BLOCKS_EACH
@@ -36,6 +37,24 @@ RNG = np.random.default_rng(0)
 SCHEDULER = Pages(CONTEXT)
 
 
+class Fibers:
+    """Stacks and registers of a block's threads, and what these know."""
+
+    def __init__(self, threads):
+        self.stacks, self.contexts = np.empty((threads, STACK), np.uint8), np.zeros((threads, CONTEXT), np.uint8)
+        self.copies, self.threads = np.empty((threads, COPIES), COPY), np.zeros(threads, THREAD)
+        self.threads["context"], self.threads["copies"] = _rows(self.contexts), _rows(self.copies)
+        self.threads["number"] = np.arange(threads)
+        for stack, context in zip(_rows(self.stacks), _rows(self.contexts), strict=True):
+            C.getcontext(context)
+            # ucontext_t: flags, what follows, and the stack's address, flags and size
+            (ctypes.c_uint64 * 5).from_address(context)[1:] = 0, stack, 0, STACK
+
+
+IDLE = defaultdict(list)
+"""Fibers that no block needs any more, by their number."""
+
+
 class Block:
     """A block that runs: its threads, and what they share."""
 
@@ -43,16 +62,11 @@ class Block:
         self.code = code
         self.memory = [*code.shared, CHIP.bytes[:shared_bytes]]
         self.images = [np.full(memory.size, 0xFF, np.uint8) for memory in self.memory]
-        self.stacks, self.contexts = np.empty((threads, STACK), np.uint8), np.zeros((threads, CONTEXT), np.uint8)
-        self.threads = np.zeros(threads, THREAD)
-        self.threads["context"] = _rows(self.contexts)
-        self.threads["number"], self.threads["block"], self.threads["blocks"] = np.arange(threads), number, blocks
-        self.threads["state"] = READY
-        self.fibers = list(zip(_rows(self.threads), _rows(self.contexts), [[] for _ in range(threads)], strict=True))
-        for stack, context in zip(_rows(self.stacks), _rows(self.contexts), strict=True):
-            C.getcontext(context)
-            # ucontext_t: flags, what follows, and the stack's address, flags and size
-            (ctypes.c_uint64 * 5).from_address(context)[1:] = 0, stack, 0, STACK
+        self.fibers = IDLE[threads].pop() if IDLE[threads] else Fibers(threads)
+        self.threads = self.fibers.threads
+        self.addresses = np.array(_rows(self.threads), np.uint64)
+        self.threads["block"], self.threads["blocks"], self.threads["state"] = number, blocks, READY
+        for context in self.threads["context"].tolist():
             C.makecontext(context, code.entry, 0)
 
     def advance(self):
@@ -61,37 +75,35 @@ class Block:
             memory[:] = image
         state, more = self.threads["state"], False
         while True:
-            able = np.flatnonzero((state == READY) | (state == POLLS))
             more |= (state == READY).any()
-            for thread in RNG.permutation(able).tolist():
-                self._resume(state, thread)
-                if state[thread] == POLLS and RNG.random() < 0.5:
-                    break  # others may be late
+            self._resume(np.flatnonzero((state == READY) | (state == POLLS)))
             if (state == ENDED).all() or (state == POLLS).any():
                 break
             if (state == ENDED).any():
                 raise RuntimeError(f"{self.code.name}: threads wait for others of their block that have ended")
             assert (state == AT_BARRIER).all()
             state[:] = READY
+        assert not self.threads["askew"].any(), "what is copied is not aligned"
         for memory, image in zip(self.memory, self.images, strict=True):
             image[:] = memory
-        return (state == ENDED).all(), more
+        ended = (state == ENDED).all()
+        if ended:
+            self._leave()
+        return ended, more
 
-    def _resume(self, state, thread):
-        """Let a thread run until it waits for others."""
-        self.code.thread.value, context, begun = self.fibers[thread]
-        C.swapcontext(SCHEDULER.address, context)
-        while state[thread] in (COPIES, WAITS):
-            if state[thread] == COPIES:
-                begun.append(self.threads["copy"][thread].tolist())
-            else:
-                for target, source, size in begun:
-                    assert target % size == source % size == 0, "what is copied is not aligned"
-                    ctypes.memmove(target, source, size)
-                begun.clear()
-            C.swapcontext(SCHEDULER.address, context)
-        if begun and state[thread] == ENDED:
+    def _resume(self, able):
+        """Let threads run until they wait for others, in random order; after one that polls, the rest may be late."""
+        waiting = self.addresses[RNG.permutation(able)]
+        while waiting.size:
+            waiting = waiting[self.code.resume(waiting.ctypes.data, waiting.size) :]
+            if RNG.random() < 0.5:
+                break
+
+    def _leave(self):
+        """Leave the fibers to other blocks."""
+        if self.threads["begun"].any():
             raise RuntimeError(f"{self.code.name}: a thread has ended, and has not waited for what it copies")
+        IDLE[self.threads.size].append(self.fibers)
 
 
 def _rows(array):
@@ -164,6 +176,7 @@ class Driver:
         CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT="carveout",
     )
     CUpointer_attribute = SimpleNamespace(CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL="device")
+    CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_RELAXED="relaxed")
 
     @staticmethod
     def cuDeviceGetAttribute(attribute, device):
@@ -183,6 +196,10 @@ class Driver:
     @staticmethod
     def cuStreamIsCapturing(stream):
         return 0, 0
+
+    @staticmethod
+    def cuThreadExchangeStreamCaptureMode(mode):
+        return 0, "global"
 
     @staticmethod
     def cuStreamGetId(stream):

@@ -1,7 +1,7 @@
 """Kernels' code for the device, compiled for this machine's processor, where a thread of a block is a fiber.
 
-A fiber hands over to the scheduler (see ``emulator``) wherever the device would do something about other threads, or
-about time: at barriers, polls of a counter, copies onto the chip and waits for them, and at its end.
+A fiber hands over to the scheduler (see ``emulator``) wherever the device would do something about other threads: at
+barriers, polls of a counter, and at its end. Copies onto the chip are made where they are waited for.
 """
 
 import ctypes
@@ -18,20 +18,28 @@ from numbabn.backends.cuda.llvm import CHIP_SYMBOL
 SHARED_MEMORY = 232_448
 """Bytes that a block has on chip at most, as on an H200."""
 
-ENDED, AT_BARRIER, POLLS, COPIES, WAITS, READY = range(6)
+ENDED, AT_BARRIER, POLLS, READY = range(4)
 """What a thread does."""
 
+COPIES = 256
+"""That a thread may have begun and not have waited for: 4 bytes each, 256 threads' are more than the chip holds."""
+
+COPY = np.dtype([("target", "u8"), ("source", "u8"), ("size", "u8")])
 THREAD = np.dtype([
-    ("context", "u8"), ("copy", "u8", 3), ("number", "i4"), ("block", "i4"), ("blocks", "i4"), ("state", "i4")
+    ("context", "u8"), ("copies", "u8"),
+    ("number", "i4"), ("block", "i4"), ("blocks", "i4"), ("state", "i4"), ("begun", "i4"), ("askew", "i4"),
 ])  # fmt: skip
-"""What a thread knows, ``%thread`` below. ``copy`` is the one that it begins: where to, where from, how many bytes."""
+"""What a thread knows, ``%thread`` below: where its ``copies`` are, how many are ``begun``, if any was not aligned."""
 
 RUNTIME = f"""
-%thread = type {{ ptr, i64, i64, i64, i32, i32, i32, i32 }}
+%copy = type {{ i64, i64, i64 }}
+%thread = type {{ ptr, ptr, i32, i32, i32, i32, i32, i32 }}
 @numbabn.thread = global ptr null
 @numbabn.scheduler = global ptr null
 @numbabn.arguments = global ptr null
 declare i32 @swapcontext(ptr, ptr)
+declare void @abort()
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 declare float @llvm.sqrt.f32(float)
 declare double @llvm.sqrt.f64(double)
 
@@ -40,7 +48,7 @@ define double @__nv_sqrt(double %x) {{ %y = call double @llvm.sqrt.f64(double %x
 
 define ptr @numbabn.field(i32 %k) {{
   %thread = load ptr, ptr @numbabn.thread
-  %fields = getelementptr %thread, ptr %thread, i32 0, i32 4
+  %fields = getelementptr %thread, ptr %thread, i32 0, i32 2
   %field = getelementptr i32, ptr %fields, i32 %k
   ret ptr %field
 }}
@@ -65,18 +73,84 @@ define void @numbabn.stop(i32 %state) {{
   ret void
 }}
 define void @numbabn.barrier0() {{ call void @numbabn.stop(i32 {AT_BARRIER})  ret void }}
-define void @numbabn.wait() {{ call void @numbabn.stop(i32 {WAITS})  ret void }}
-define void @numbabn.copy(i32 %target, i64 %source, i64 %size) {{
+define ptr @numbabn.copies(i32 %k) {{
   %thread = load ptr, ptr @numbabn.thread
+  %at = getelementptr %thread, ptr %thread, i32 0, i32 1
+  %all = load ptr, ptr %at
+  %one = getelementptr %copy, ptr %all, i32 %k
+  ret ptr %one
+}}
+define void @numbabn.copy(i32 %target, i64 %source, i64 %size) {{
+  %at = call ptr @numbabn.field(i32 4)
+  %begun = load i32, ptr %at
+  %full = icmp uge i32 %begun, {COPIES}
+  br i1 %full, label %stop, label %begin
+stop:
+  call void @abort()
+  unreachable
+begin:
+  %more = add i32 %begun, 1
+  store i32 %more, ptr %at
   %wide = zext i32 %target to i64
-  %to = getelementptr %thread, ptr %thread, i32 0, i32 1
-  %from = getelementptr %thread, ptr %thread, i32 0, i32 2
-  %bytes = getelementptr %thread, ptr %thread, i32 0, i32 3
-  store i64 %wide, ptr %to
-  store i64 %source, ptr %from
-  store i64 %size, ptr %bytes
-  call void @numbabn.stop(i32 {COPIES})
+  %new = insertvalue %copy undef, i64 %wide, 0
+  %newer = insertvalue %copy %new, i64 %source, 1
+  %newest = insertvalue %copy %newer, i64 %size, 2
+  %place = call ptr @numbabn.copies(i32 %begun)
+  store %copy %newest, ptr %place
+  %both = or i64 %wide, %source
+  %over = urem i64 %both, %size
+  %off = icmp ne i64 %over, 0
+  br i1 %off, label %tell, label %done
+tell:
+  %askew = call ptr @numbabn.field(i32 5)
+  store i32 1, ptr %askew
+  br label %done
+done:
   ret void
+}}
+define void @numbabn.wait() {{
+  %at = call ptr @numbabn.field(i32 4)
+  br label %next
+next:
+  %left = load i32, ptr %at
+  %none = icmp eq i32 %left, 0
+  br i1 %none, label %done, label %make
+make:
+  %k = sub i32 %left, 1
+  store i32 %k, ptr %at
+  %place = call ptr @numbabn.copies(i32 %k)
+  %copy = load %copy, ptr %place
+  %to = extractvalue %copy %copy, 0
+  %from = extractvalue %copy %copy, 1
+  %size = extractvalue %copy %copy, 2
+  %target = inttoptr i64 %to to ptr
+  %source = inttoptr i64 %from to ptr
+  call void @llvm.memcpy.p0.p0.i64(ptr %target, ptr %source, i64 %size, i1 false)
+  br label %next
+done:
+  ret void
+}}
+define i32 @numbabn.resume(ptr %threads, i32 %count) {{
+  %scheduler = load ptr, ptr @numbabn.scheduler
+  br label %next
+next:
+  %k = phi i32 [ 0, %0 ], [ %more, %run ]
+  %end = icmp eq i32 %k, %count
+  br i1 %end, label %done, label %run
+run:
+  %place = getelementptr ptr, ptr %threads, i32 %k
+  %thread = load ptr, ptr %place
+  store ptr %thread, ptr @numbabn.thread
+  %context = load ptr, ptr %thread
+  %status = call i32 @swapcontext(ptr %scheduler, ptr %context)
+  %more = add i32 %k, 1
+  %at = call ptr @numbabn.field(i32 3)
+  %state = load volatile i32, ptr %at
+  %polls = icmp eq i32 %state, {POLLS}
+  br i1 %polls, label %done, label %next
+done:
+  %ran = phi i32 [ %count, %next ], [ %more, %run ]
+  ret i32 %ran
 }}
 define void @numbabn.count(ptr %counter, i32 %most) {{
   %count = load volatile i32, ptr %counter
@@ -113,14 +187,13 @@ TRANSLATIONS = [
 ]  # fmt: skip
 """What is written otherwise for the host. An instruction of the device's that is not among these does not compile."""
 
-C = ctypes.PyDLL(None)  # which keeps Python's lock: to Python, all fibers are one thread
+C = ctypes.CDLL(None)
 C.mmap.restype = ctypes.c_void_p
 C.mmap.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long
 C.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 C.munmap.argtypes = ctypes.c_void_p, ctypes.c_size_t
 C.getcontext.argtypes = (ctypes.c_void_p,)
 C.makecontext.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int
-C.swapcontext.argtypes = ctypes.c_void_p, ctypes.c_void_p
 MAP_32BIT = 0x40
 
 CANARY = 256
@@ -166,8 +239,12 @@ llvm.add_symbol(CHIP_SYMBOL, CHIP.address)
 
 
 class Code:
-    """A kernel's code for the host: the address of its ``entry``, the memory that is ``shared`` besides CHIP, and the
-    pointers to the thread that runs, the scheduler's context and the launch's arguments, 8 bytes each."""
+    """A kernel's code for the host: the address of its ``entry``, the memory that is ``shared`` besides CHIP, the
+    pointers to the scheduler's context and the launch's arguments, 8 bytes each.
+
+    ``resume(addresses, count)`` lets so many threads run, one after the other, each until it waits for others. It stops
+    after one that polls, and returns how many have run.
+    """
 
     def __init__(self, kernel, types):
         known = compiled(kernel, types)
@@ -188,9 +265,12 @@ class Code:
         self.engine = llvm.create_mcjit_compiler(module, machine)
         self.engine.finalize_object()
         self.name, self.entry = kernel.__name__, self.engine.get_function_address("numbabn.entry")
-        self.thread, self.scheduler, self.arguments = (
-            ctypes.c_void_p.from_address(self._address(f"numbabn.{name}"))
-            for name in ("thread", "scheduler", "arguments")
+        self.scheduler, self.arguments = (
+            ctypes.c_void_p.from_address(self._address(f"numbabn.{name}")) for name in ("scheduler", "arguments")
+        )
+        # Python's lock is kept: to Python, all fibers are one thread
+        self.resume = ctypes.PYFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32)(
+            self.engine.get_function_address("numbabn.resume")
         )
         variables = re.findall(r'@"(shared[.\d]*)" = addrspace\(3\) global \[(\d+) x (float|double)\]', text)
         sizes = {"float": 4, "double": 8}
