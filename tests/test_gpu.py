@@ -120,24 +120,33 @@ def test_launches_are_recorded_in_cuda_graphs(way):
     """And played as often as one likes, while others run on the stream that they were recorded on."""
     import torch
 
+    from numbabn.backends.cuda import counters
+
     x = torch.randn(64, 32, 28, 28, device="cuda")
 
     def both():
         y, context = nbn.batch_norm_forward(x)
         return y, nbn.batch_norm_backward(x, context).dx
 
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    graph, stream, player = torch.cuda.CUDAGraph(), torch.cuda.Stream(), torch.cuda.Stream()
     with torch.cuda.stream(stream):
         both()  # compiles
     torch.cuda.synchronize()
+    kept = dict(counters._KEPT)
     with torch.cuda.graph(graph, stream=stream):
         recorded = both()
+    assert kept == counters._KEPT
     for _ in range(3):
         x.copy_(torch.randn_like(x) + 1)
-        graph.replay()
-        with torch.cuda.stream(stream):
-            stream.wait_stream(torch.cuda.default_stream())
-            expected = both()
+        torch.cuda.synchronize()
+        for one in (stream, player):
+            with torch.cuda.stream(one):
+                torch.cuda._sleep(20_000_000)  # clocks, some 10 ms: until all of both is queued
+        for _ in range(20):
+            with torch.cuda.stream(player):
+                graph.replay()
+            with torch.cuda.stream(stream):
+                expected = both()
         torch.cuda.synchronize()
         for one, other in zip(recorded, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=0)

@@ -151,18 +151,18 @@ def test_teams_leave_their_counters_at_0(library, way, monkeypatch):
         for found, expected in in_a_team(library):
             np.testing.assert_allclose(library.fetch(found), expected, atol=1e-5)
     (memory,) = counters._KEPT.values()
-    assert (library.fetch(memory.owner) == 0).all()
+    assert (memory.owner.copy_to_host() == 0).all()
 
 
 @pytest.mark.parametrize("way", ["in teams"], indirect=True)
-@pytest.mark.parametrize("owner", ["COUNTERS", "STREAMS", "records"])
-def test_counters_that_are_made_for_a_launch(library, way, owner, monkeypatch):
-    """For more teams or streams than keep some, or where launches are recorded."""
+@pytest.mark.parametrize("lacking", ["counters", "streams", "number"])
+def test_counters_that_are_made_for_a_launch(library, way, lacking, monkeypatch):
+    """For more teams or streams than keep some, or where a stream has no number."""
     monkeypatch.setattr(counters, "_KEPT", {})
-    if owner == "records":
-        monkeypatch.setattr(toolkit, "records", lambda stream: True)
+    if lacking == "number":
+        monkeypatch.setattr(toolkit, "stream_number", lambda stream: None)
     else:
-        monkeypatch.setattr(counters, owner, 0)
+        monkeypatch.setattr(counters, lacking.upper(), 0)
     for found, expected in in_a_team(library):
         np.testing.assert_allclose(library.fetch(found), expected, atol=1e-5)
     assert not counters._KEPT

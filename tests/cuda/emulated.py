@@ -1,11 +1,13 @@
 """The CUDA kernels' LLVM code, compiled for the processor (see ``emulator``), against the specification."""
 
-import emulator  # noqa: F401 (the card)
+import emulator
 import pytest
 from cases import CASES, EPILOGUES, Case
 from device_arrays import *  # noqa: F403 (the same tests as in the simulator)
 from kinds import Interface
 from test_backends import check_against_specification
+
+from numbabn.backends.cuda import toolkit
 
 OTHERS = [
     Case("NC-wide", (3, 1031)),  # narrower than elsewhere, which takes less time
@@ -27,3 +29,10 @@ def test_matches_specification(number, case, dtype, way):
     training, activation, with_residual = FORMS[turn % len(FORMS)]
     form = {"training": training, "activation": activation, "with_residual": with_residual}
     check_against_specification(case, dtype, kind=Interface(), **form)
+
+
+def test_streams_with_a_number_of_their_own(monkeypatch):
+    assert toolkit.stream_number(7) == 7
+    assert toolkit.stream_number(2) is None  # each thread's own default stream
+    monkeypatch.setattr(emulator.Driver, "cuStreamIsCapturing", lambda stream: (0, 1))
+    assert toolkit.stream_number(7) is None

@@ -4,6 +4,7 @@ In the simulator (``NUMBA_ENABLE_CUDASIM=1``) kernels run as Python threads, and
 """
 
 import functools
+import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,9 @@ from ...places import BFLOAT16, where
 SIMULATED = bool(numba_cuda.config.ENABLE_CUDASIM)
 LEGACY_STREAM = 1
 """The handle of the default stream where one must be named."""
+
+PER_THREAD = {2, 0} if int(os.environ.get("CUDA_PYTHON_CUDA_PER_THREAD_DEFAULT_STREAM") or 0) else {2}
+"""Handles of a default stream that each thread has for itself."""
 
 
 class Card(NamedTuple):
@@ -120,13 +124,13 @@ if SIMULATED:
         """Let all bits of an array be 0."""
         np.asarray(memory).view(np.uint8)[...] = 0
 
-    def records(stream):
-        """Whether what is launched on a stream is recorded, to be played later."""
-        return False
-
     def stream_number(stream):
         """A stream's number, which is another one's at no time."""
         return stream
+
+    def lasting_array(shape, dtype):
+        """A new array that stays where it is for good."""
+        return device_array(shape, dtype)
 
     def interface(array):
         """What ``__cuda_array_interface__`` tells."""
@@ -223,13 +227,24 @@ else:
         """Let all bits of an array be 0."""
         _asked(driver.cuMemsetD8Async, memory.address, 0, memory.nbytes, stream)
 
-    def records(stream):
-        """Whether what is launched on a stream is recorded, to be played later."""
-        return bool(_asked(driver.cuStreamIsCapturing, stream))
-
     def stream_number(stream):
-        """A stream's number, which is another one's at no time."""
+        """A stream's number, which is another one's at no time.
+
+        None where it tells little: of a handle that each thread knows another stream by, and of a stream that is being
+        recorded, to be played on others.
+        """
+        if stream in PER_THREAD or _asked(driver.cuStreamIsCapturing, stream):
+            return None
         return int(_asked(driver.cuStreamGetId, stream))
+
+    def lasting_array(shape, dtype):
+        """A new array that stays where it is for good, even if other threads' streams are being recorded meanwhile."""
+        relaxed = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+        before = _asked(driver.cuThreadExchangeStreamCaptureMode, relaxed)
+        try:
+            return device_array(shape, dtype)
+        finally:
+            _asked(driver.cuThreadExchangeStreamCaptureMode, before)
 
     def synchronize(stream):
         """Wait for all that was launched on a stream."""
