@@ -36,3 +36,8 @@ def __getattr__(name):
     if name in ("nn", "training"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    """The public names, also those that are not imported yet."""
+    return [*__all__, "__version__"]

@@ -36,7 +36,7 @@ def batch_norm(
         there, on its library's current stream, and may be of float16 or bfloat16, too; all arrays are then on that
         device, parameters and statistics float32 (float64 beside float64), and the results are of the same library.
     gamma, beta : array of float32 or float64, shape (C,), optional
-        Scale and shift. None stands for 1 and 0.
+        Scale and shift. None stands for 1 and 0. They come before the running statistics, unlike in PyTorch.
     running_mean, running_var : array of float32 or float64, shape (C,), optional
         With ``training=True``, updated in place as ``(1 - momentum) * running + momentum * batch``. With
         ``training=False``, required, and used instead of the batch's statistics; a variance below ``-eps`` gives NaN.
