@@ -57,6 +57,7 @@ def test_caches_threads_and_streaming_change_no_bit(case, dtype, monkeypatch):
                         patch.setattr(cpu, "second_level_cache", lambda cache=cache: cache)
                         patch.setattr(jit, "SERIAL_BELOW", serial_below)
                         patch.setattr(cpu, "STREAM_FROM", stream_from)
+                        patch.setattr(cpu, "fast_third_level_cache", lambda: 0)
                         assert_same_bits(results(case, dtype, activation, residual), expected)
 
 
@@ -74,6 +75,7 @@ def test_results_at_any_place_and_nothing_around_them(case, streamed, offset, mo
         return memory[start : start + size].reshape(case.shape)
 
     monkeypatch.setattr(cpu, "STREAM_FROM", 0 if streamed else 1 << 20)
+    monkeypatch.setattr(cpu, "fast_third_level_cache", lambda: 0)
     for activation, residual in EPILOGUES:
         expected = results(case, "float32", activation, residual)
         assert_same_bits(results(case, "float32", activation, residual, guarded), expected)
@@ -96,6 +98,25 @@ def test_cpus_count_on_their_part_of_the_second_level_cache(shared, expected, tm
     cache_folder(tmp_path / "index2", level="2", type="Unified", size="2048K", **usual)
     monkeypatch.setattr(machine, "LINUX", tmp_path)
     assert machine.second_level_cache.__wrapped__() == expected
+
+
+@pytest.mark.parametrize(("processor", "expected"), [("znver3", 2 << 20), ("sapphirerapids", 0)])
+def test_third_level_caches_are_fast_in_zen(processor, expected, tmp_path, monkeypatch):
+    known = {"type": "Unified", "size": "32M", "ways_of_associativity": "16", "shared_cpu_list": "0-15"}
+    cache_folder(tmp_path / "index3", level="3", **known)
+    monkeypatch.setattr(machine, "LINUX", tmp_path)
+    monkeypatch.setattr(machine, "get_host_cpu_name", lambda: processor)
+    assert machine.fast_third_level_cache.__wrapped__() == expected
+    monkeypatch.setattr(machine, "LINUX", tmp_path / "hidden")
+    assert machine.fast_third_level_cache.__wrapped__() == 0
+
+
+def test_inference_streams_what_fast_third_level_caches_do_not_hold(monkeypatch):
+    monkeypatch.setattr(cpu, "second_level_cache", lambda: (1 << 20, 8))
+    for size, inputs, expected in ((0, 0, 1 << 19), (3 << 20, 0, 1 << 20), (9 << 20, cpu.ADDS, 2 << 20)):
+        monkeypatch.setattr(cpu, "fast_third_level_cache", lambda size=size: size)
+        assert cpu._machine(inputs)[2] == expected
+        assert cpu._machine(cpu.MEASURES)[2] == 1 << 19
 
 
 @pytest.mark.parametrize("size", ["", "0K", "large"])

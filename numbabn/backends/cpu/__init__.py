@@ -36,8 +36,8 @@ from .. import reference
 from ..flags import ADDS, CLIPS, FILLS, FROM_X, FROM_Y, FROZEN, MEASURES, WRITES
 from ..host import FEW, MEAN, VAR, inference_table, training_table, unfilled_table
 from . import planes, rows
-from .machine import second_level_cache
-from .policy import PLANES_FROM, STREAM_FROM
+from .machine import fast_third_level_cache, second_level_cache
+from .policy import PLANES_FROM, STREAM_FROM, STREAM_INFERENCE_FROM
 
 HALVES = False
 """Whether data may be float16 or bfloat16: Numba has no arithmetic for them on the CPU."""
@@ -113,7 +113,7 @@ def _forward(x, y, parameters, table, residual, settings, flags):
     if settings.relu:
         flags |= CLIPS
     scalars = settings.eps, settings.momentum, settings.correction
-    _family(x).forward(x, residual, y, *parameters, table, scalars, flags, _machine())
+    _family(x).forward(x, residual, y, *parameters, table, scalars, flags, _machine(flags))
     return table
 
 
@@ -121,10 +121,14 @@ def _family(x):
     return planes if x.shape[2] >= PLANES_FROM else rows
 
 
-def _machine():
+def _machine(flags=MEASURES):
     """The bytes and ways of a thread's second-level cache, and the bytes per thread from which outputs are streamed."""
     size, ways = second_level_cache()
-    return size, ways, int(STREAM_FROM * size)
+    stream_from = STREAM_FROM * size
+    if not flags & MEASURES:
+        arrays = 3 if flags & ADDS else 2
+        stream_from = max(stream_from, STREAM_INFERENCE_FROM * fast_third_level_cache() / arrays)
+    return size, ways, int(stream_from)
 
 
 def _writeable(array):

@@ -53,3 +53,9 @@ COPY_SHARE = 0.5
 STREAM_FROM = 0.5
 """Share of all threads' second-level caches that an output must fill to be written past them. Two threads of 2 MB each:
 3.2 MB of normalised output took 0.144 ms streamed and 0.178 ms stored, 1 MB of plain copy 0.042 and 0.023 ms."""
+
+STREAM_INFERENCE_FROM = 2 / 3
+"""Share of all threads' third-level caches that inference's arrays must fill, too, where these are fast: AMD's Zen.
+On two cores of an EPYC that have 32 MB of it, 1.5 to 10 MB of output (five shapes, geometric mean) took 1.2 times as
+long streamed, from 12 MB on less long. In training streams win on short planes, and for whoever reads long ones next.
+"""
