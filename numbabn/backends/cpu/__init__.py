@@ -24,6 +24,7 @@ What is where, in the order of a call::
     planes_cut, rows_cut        how work is cut
     planes_sums, rows_sums      the first walks
     planes_source               what the second walk of planes reads
+    planes_outputs              what it does with one vector
     planes_spans, rows_spans    the second walks over neighbouring channels
     planes_statistics, ...      mean and variance from these sums, by ``moments``
     constants, epilogue, lanes  numbers for each channel; what is fused; memory for numbers of each lane

@@ -15,20 +15,20 @@ import numpy as np
 from numba import prange
 
 from ...jit import device, kernel, noinline, share, thread_count
-from ..flags import FROM_Y, FROZEN, MEASURES, STREAMS, STREAMS_RESIDUAL, WRITES
+from ..flags import MEASURES, STREAMS, WRITES
 from .constants import B, H, R, affine, dgamma_from, gradient, set_constants
-from .epilogue import add_and_clip, let_through
 from .lanes import scratch
-from .memory import cast, fence, load, pointer, prefetch, put, to_boundary, vector_length
+from .memory import fence, pointer, prefetch, to_boundary, vector_length
 from .moments import fill_invstd
 from .parameters import fill_table, update_running
 from .planes_cut import ahead_of_output, group_size, is_channelwise, part_count, run_at, runs_of, task_at, tasks_of
+from .planes_outputs import write_gradient, write_normalized
 from .planes_source import ahead_from, as_it_lies, copies_for, is_crowded, moved, reach_of_prefetch, source_of
 from .planes_spans import normalize_group, normalize_span, write_group_gradient
 from .planes_statistics import Sums, add_parts, channel_statistics, settle_channels, shared_sums
 from .planes_sums import part_gradient_sums, part_sums
 from .policy import AHEAD
-from .simd import fma, splat
+from .simd import splat
 from .walks import DONE, IN_ORDER, OUTPUT, SUMS, WHOLE, Walk, with_streams
 
 # Forward ------------------------------------------------------------------------------------------------------------
@@ -38,10 +38,11 @@ from .walks import DONE, IN_ORDER, OUTPUT, SUMS, WHOLE, Walk, with_streams
 def normalize_part(arrays, source, walk, table, channel, part):
     """``y = relu((x - mean) * scale + beta + residual)`` for one part of a channel, last row first."""
     noinline()
-    x, residual, y = arrays
+    x, _, y = arrays
     shape, flags, ahead = walk
     m, p, r, _ = affine(x, table, channel)
-    m, p, r = splat(m), splat(p), splat(r)
+    constants = splat(m), splat(p), splat(r)
+    whole = vector_length(x)
     pitch = shape[1] * shape[2]
     first, last = runs_of(shape, part)
     for run in range(last - 1, first - 1, -1):
@@ -57,11 +58,16 @@ def normalize_part(arrays, source, walk, table, channel, part):
                 n = min(n, end - i)
                 if hop != 0:
                     prefetch(x, i + hop)
-                v = fma(load(source.x, j, n, m) - m, p, r)
-                put(y, i, n, add_and_clip(v, residual, i, n, flags), flags & STREAMS)
+                write_normalized(arrays, source, i, j, n, constants, flags)
                 i += n
                 j += n
-                n = vector_length(x)
+                while i + whole <= end:
+                    if hop != 0:
+                        prefetch(x, i + hop)
+                    write_normalized(arrays, source, i, j, whole, constants, flags)
+                    i += whole
+                    j += whole
+                n = whole
 
 
 @device
@@ -147,19 +153,14 @@ def forward(x, residual, y, gamma, beta, running_mean, running_var, table, scala
 
 @device
 def write_part_gradient(inputs, outputs, source, walk, table, sums, channel, part):
-    """``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))`` for one part, last row first.
-
-    Through running statistics (FROZEN) it is ``gamma * invstd * dy``; x counts only for ReLU's sign: a NaN stays there.
-    """
+    """``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))`` for one part, last row first."""
     noinline()
-    dy, x, y = inputs
-    dx, dresidual = outputs
+    dy, x, _ = inputs
     shape, flags, ahead = walk
     m, p, r, h = affine(x, table, channel)
-    m, p, r, h = splat(m), splat(p), splat(r), splat(h)
     u, a, b = gradient(x, table, channel, sums[0, channel], sums[1, channel], 1.0 / (shape[0] * shape[2]))
-    u, a, b = splat(u), splat(a), splat(b)
-    zero = splat(cast(x, 0.0))
+    constants = splat(m), splat(p), splat(r), splat(h), splat(u), splat(a), splat(b)
+    whole = vector_length(x)
     pitch = shape[1] * shape[2]
     first, last = runs_of(shape, part)
     for run in range(last - 1, first - 1, -1):
@@ -170,21 +171,23 @@ def write_part_gradient(inputs, outputs, source, walk, table, sums, channel, par
             end = i + length
             j = i + move + row * more
             hop = ahead_from(source, ahead, i)
-            n = to_boundary(dx, i, flags & STREAMS)
+            n = to_boundary(outputs[0], i, flags & STREAMS)
             while i < end:
                 n = min(n, end - i)
                 if hop != 0:
                     prefetch(x, i + hop)
                     prefetch(dy, i + hop)
-                d = load(source.x, j, n, m) - m
-                g = let_through(load(source.dy, j, n, zero), d, p, r, y, i, n, flags)
-                if flags & FROM_Y:
-                    put(dresidual, i, n, g, flags & STREAMS_RESIDUAL)
-                g = g * p if flags & FROZEN else fma(g - u, p, fma(d * h, b, a))
-                put(dx, i, n, g, flags & STREAMS)
+                write_gradient(inputs, outputs, source, i, j, n, constants, flags)
                 i += n
                 j += n
-                n = vector_length(x)
+                while i + whole <= end:
+                    if hop != 0:
+                        prefetch(x, i + hop)
+                        prefetch(dy, i + hop)
+                    write_gradient(inputs, outputs, source, i, j, whole, constants, flags)
+                    i += whole
+                    j += whole
+                n = whole
 
 
 @device

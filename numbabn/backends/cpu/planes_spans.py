@@ -10,12 +10,12 @@ long as a copy, with that 1.15; (128, 128, 16, 16) 1.2 and 2.05.
 import numpy as np
 
 from ...jit import device, noinline
-from ..flags import FROM_Y, FROZEN, STREAMS, STREAMS_RESIDUAL
+from ..flags import STREAMS
 from .constants import A, B, H, M, P, R, U, affine, gradient
-from .epilogue import add_and_clip, let_through
-from .memory import cast, load, prefetch, put, to_boundary, vector_length
+from .memory import prefetch, to_boundary, vector_length
+from .planes_outputs import write_gradient, write_normalized
 from .planes_source import ahead_from, moved
-from .simd import blend, fma, splat
+from .simd import blend, splat
 
 
 @device
@@ -25,34 +25,45 @@ def forward_constants(constants, channel):
 
 
 @device
+def blend_forward(count, head, tail):
+    """The first lanes with the numbers of one channel, the others with those of the next."""
+    return blend(count, head[M], tail[M]), blend(count, head[P], tail[P]), blend(count, head[R], tail[R])
+
+
+@device
 def normalize_span(arrays, source, move, walk, start, stop, constants):
     """``y = relu((x - mean) * scale + beta + residual)`` from one offset to another.
 
     ``move`` is how much further the same elements are in the source.
     """
     noinline()
-    x, residual, y = arrays
+    x, _, y = arrays
     (_, channels, inner), flags, ahead = walk
     ahead = ahead_from(source, ahead, start)
     i, end = start, (start // inner + 1) * inner
     channel = start // inner % channels
-    m, p, r = forward_constants(constants, channel)
+    whole = vector_length(x)
+    own = forward_constants(constants, channel)
     n = to_boundary(y, i, flags & STREAMS)
     while i < stop:
         n = min(n, stop - i)
-        if ahead != 0:
-            prefetch(x, i + ahead)
-        mean, scale, offset = m, p, r
+        here = own
         if i + n > end:
             channel = channel + 1 if channel + 1 < channels else np.intp(0)
-            m, p, r = forward_constants(constants, channel)
-            left = end - i
-            mean, scale, offset = blend(left, mean, m), blend(left, scale, p), blend(left, offset, r)
+            own = forward_constants(constants, channel)
+            here = blend_forward(end - i, here, own)
             end += inner
-        v = fma(load(source.x, i + move, n, mean) - mean, scale, offset)
-        put(y, i, n, add_and_clip(v, residual, i, n, flags), flags & STREAMS)
+        if ahead != 0:
+            prefetch(x, i + ahead)
+        write_normalized(arrays, source, i, i + move, n, here, flags)
         i += n
-        n = vector_length(x)
+        last = min(end, stop) - whole
+        while i <= last:
+            if ahead != 0:
+                prefetch(x, i + ahead)
+            write_normalized(arrays, source, i, i + move, whole, own, flags)
+            i += whole
+        n = whole
 
 
 @device
@@ -79,49 +90,46 @@ def gradient_constants(constants, channel):
 
 
 @device
-def blend_constants(count, head, tail):
+def blend_gradient(count, head, tail):
     """The first lanes with the numbers of one channel, the others with those of the next."""
-    m, p, r = blend(count, head[M], tail[M]), blend(count, head[P], tail[P]), blend(count, head[R], tail[R])
+    m, p, r = blend_forward(count, head, tail)
     h, u = blend(count, head[H], tail[H]), blend(count, head[U], tail[U])
     return m, p, r, h, u, blend(count, head[A], tail[A]), blend(count, head[B], tail[B])
 
 
 @device
 def write_gradient_span(inputs, outputs, source, move, walk, start, stop, constants):
-    """``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))`` from one offset to another.
-
-    Through running statistics (FROZEN) it is ``gamma * invstd * dy``; x counts only for ReLU's sign: a NaN stays there.
-    """
+    """``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))`` from one offset to another."""
     noinline()
-    dy, x, y = inputs
-    dx, dresidual = outputs
+    dy, x, _ = inputs
     (_, channels, inner), flags, ahead = walk
     ahead = ahead_from(source, ahead, start)
-    zero = splat(cast(x, 0.0))
+    whole = vector_length(x)
     i, end = start, (start // inner + 1) * inner
     channel = start // inner % channels
     own = gradient_constants(constants, channel)
-    n = to_boundary(dx, i, flags & STREAMS)
+    n = to_boundary(outputs[0], i, flags & STREAMS)
     while i < stop:
         n = min(n, stop - i)
-        if ahead != 0:
-            prefetch(x, i + ahead)
-            prefetch(dy, i + ahead)
         here = own
         if i + n > end:
             channel = channel + 1 if channel + 1 < channels else np.intp(0)
             own = gradient_constants(constants, channel)
-            here = blend_constants(end - i, here, own)
+            here = blend_gradient(end - i, here, own)
             end += inner
-        m, p, r, h, u, a, b = here
-        d = load(source.x, i + move, n, m) - m
-        g = let_through(load(source.dy, i + move, n, zero), d, p, r, y, i, n, flags)
-        if flags & FROM_Y:
-            put(dresidual, i, n, g, flags & STREAMS_RESIDUAL)
-        g = g * p if flags & FROZEN else fma(g - u, p, fma(d * h, b, a))
-        put(dx, i, n, g, flags & STREAMS)
+        if ahead != 0:
+            prefetch(x, i + ahead)
+            prefetch(dy, i + ahead)
+        write_gradient(inputs, outputs, source, i, i + move, n, here, flags)
         i += n
-        n = vector_length(x)
+        last = min(end, stop) - whole
+        while i <= last:
+            if ahead != 0:
+                prefetch(x, i + ahead)
+                prefetch(dy, i + ahead)
+            write_gradient(inputs, outputs, source, i, i + move, whole, own, flags)
+            i += whole
+        n = whole
 
 
 @device
