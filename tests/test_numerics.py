@@ -187,6 +187,22 @@ def test_a_channel_of_infinities_has_no_statistics(shape, value):
     assert np.isfinite(np.delete(running_mean, 2)).all()
 
 
+@pytest.mark.parametrize("shape", [(300, 80), (4, 80, 37), (2, 9, 7001)])
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_one_infinite_gradient_makes_infinite_sums(shape, value):
+    """Of dgamma, too, whatever the mean of a channel lost to the dtype."""
+    x, dy = (np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in (0, 1))
+    dy.reshape(*shape[:2], -1)[1, :, 0] = value
+    grads = {}
+    for backend in ("cpu", "reference"):
+        _, context = nbn.batch_norm_forward(x, np.ones(shape[1]), np.zeros(shape[1]), backend=backend)
+        with np.errstate(invalid="ignore"):
+            grads[backend] = nbn.batch_norm_backward(dy, context)
+    assert np.isinf(grads["reference"].dgamma).all()
+    np.testing.assert_array_equal(grads["cpu"].dgamma, grads["reference"].dgamma)
+    np.testing.assert_array_equal(grads["cpu"].dbeta, grads["reference"].dbeta)
+
+
 @pytest.mark.parametrize("spread", [1, 100])
 @pytest.mark.parametrize("shape", [(2, 3000), (3, 300), (4, 70), (1, 40, 2), (2, 9, 2)])
 def test_gradients_over_few_values_lose_nothing_to_the_dtype(shape, spread):

@@ -260,6 +260,9 @@ class Code:
         kinds = [str(argument.type) for argument in module.get_function(known.entry_name).arguments]
         module.link_in(llvm.parse_assembly(_entry(known.entry_name, kinds)))
         module.verify()
+        lacking = [function.name for function in module.functions if function.name.startswith("__nv_")]
+        lacking = [name for name in lacking if f"@{name}(" not in RUNTIME]
+        assert not lacking, f"{lacking} of libdevice are not known here"
         builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
         builder.getModulePassManager().run(module, builder)
         self.engine = llvm.create_mcjit_compiler(module, machine)

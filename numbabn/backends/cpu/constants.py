@@ -69,7 +69,8 @@ def set_constants(x, table, count, values):
 def dgamma_from(x, table, channel, dbeta, dgamma):
     """The sum of dy * xhat from that of dy * d * h, which lacks what the mean lost."""
     lost = lost_of_mean(x, table, channel)
-    return subtract_product(dgamma, lost * table[INVSTD, channel], dbeta) if lost != 0 else dgamma
+    known = lost != 0 and np.isfinite(dbeta)
+    return subtract_product(dgamma, lost * table[INVSTD, channel], dbeta) if known else dgamma
 
 
 @device

@@ -171,9 +171,10 @@ def settle_channel(measured, values, table, columns, column, running, channel, e
 
 @device
 def without_lost(s, q, table, channels, channel):
-    """The sum of dy * xhat, once what the mean lost is taken off; ``s`` is that of dy."""
+    """The sum of dy * xhat, once what the mean lost is taken off, if that is finite; ``s`` is that of dy."""
     rest = table[REST * channels + channel]  # NaN of no values, whose sums are 0
-    return q - rest * table[INVSTD * channels + channel] * s if rest != 0 and s != 0 else q
+    lost = rest * table[INVSTD * channels + channel] * s
+    return q - lost if lost - lost == 0 else q
 
 
 @kernel

@@ -43,8 +43,7 @@ def store(memory, offset, value):
         bits = value.astype(np.float32).view(np.uint32)
         rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
         value = np.where(np.isnan(value), np.uint16(0x7FC0), rounded)
-    with np.errstate(over="ignore"):
-        memory[offset] = value
+    memory[offset] = value
 
 
 def load_within(memory, offset, span, fill):
