@@ -19,9 +19,10 @@ from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
-from on_host import AT_BARRIER, CHIP, COPIES, COPY, ENDED, PAGES, POLLS, READY, SHARED_MEMORY, THREAD, C, Code, Pages
+from guarded import PAGES, C, Pages
+from on_host import AT_BARRIER, CHIP, COPIES, COPY, ENDED, FULL, POLLS, READY, SHARED_MEMORY, THREAD, Code
 
-from numbabn.backends.cuda import toolkit
+from numbabn.backends.cuda import counters, toolkit
 from numbabn.backends.cuda.policy import BLOCKS_EACH
 
 MULTIPROCESSORS = 8
@@ -32,6 +33,9 @@ UNASKED = 48 << 10
 
 STACK, CONTEXT = 64 << 10, 1024
 """Bytes of a fiber's stack, and of its registers."""
+
+C.getcontext.argtypes = (ctypes.c_void_p,)
+C.makecontext.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int
 
 RNG = np.random.default_rng(0)
 SCHEDULER = Pages(CONTEXT)
@@ -77,6 +81,8 @@ class Block:
         while True:
             more |= (state == READY).any()
             self._resume(np.flatnonzero((state == READY) | (state == POLLS)))
+            if (state == FULL).any():
+                raise RuntimeError(f"{self.code.name}: a thread begins more than {COPIES} copies before it waits")
             if (state == ENDED).all() or (state == POLLS).any():
                 break
             if (state == ENDED).any():
@@ -152,7 +158,11 @@ class Function:
         resident = MULTIPROCESSORS * self.max_active_blocks_per_multiprocessor(threads, config.shmem_size)
         if config.is_cooperative and blocks > resident:
             raise RuntimeError("not all blocks are resident")
-        run(self.code, blocks, threads, config.shmem_size, blocks if config.is_cooperative else 1, arguments)
+        try:
+            run(self.code, blocks, threads, config.shmem_size, blocks if config.is_cooperative else 1, arguments)
+        except BaseException:
+            counters._KEPT.clear()  # a launch that stops half way leaves them as they are
+            raise
 
 
 @cache

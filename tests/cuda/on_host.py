@@ -5,12 +5,11 @@ barriers, polls of a counter, and at its end. Copies onto the chip are made wher
 """
 
 import ctypes
-import mmap
 import re
-import weakref
 
 import llvmlite.binding as llvm
 import numpy as np
+from guarded import Pages, bytes_at
 from without_card import compiled
 
 from numbabn.backends.cuda.llvm import CHIP_SYMBOL
@@ -18,7 +17,7 @@ from numbabn.backends.cuda.llvm import CHIP_SYMBOL
 SHARED_MEMORY = 232_448
 """Bytes that a block has on chip at most, as on an H200."""
 
-ENDED, AT_BARRIER, POLLS, READY = range(4)
+ENDED, AT_BARRIER, POLLS, READY, FULL = range(5)
 """What a thread does."""
 
 COPIES = 256
@@ -38,7 +37,6 @@ RUNTIME = f"""
 @numbabn.scheduler = global ptr null
 @numbabn.arguments = global ptr null
 declare i32 @swapcontext(ptr, ptr)
-declare void @abort()
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 declare float @llvm.sqrt.f32(float)
 declare double @llvm.sqrt.f64(double)
@@ -86,7 +84,7 @@ define void @numbabn.copy(i32 %target, i64 %source, i64 %size) {{
   %full = icmp uge i32 %begun, {COPIES}
   br i1 %full, label %stop, label %begin
 stop:
-  call void @abort()
+  call void @numbabn.stop(i32 {FULL})
   unreachable
 begin:
   %more = add i32 %begun, 1
@@ -187,52 +185,11 @@ TRANSLATIONS = [
 ]  # fmt: skip
 """What is written otherwise for the host. An instruction of the device's that is not among these does not compile."""
 
-C = ctypes.CDLL(None)
-C.mmap.restype = ctypes.c_void_p
-C.mmap.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long
-C.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
-C.munmap.argtypes = ctypes.c_void_p, ctypes.c_size_t
-C.getcontext.argtypes = (ctypes.c_void_p,)
-C.makecontext.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int
-MAP_32BIT = 0x40
-
-CANARY = 256
-"""Bytes before an array that nothing should write to."""
-
-PAGES = weakref.WeakSet()
-"""All that there are."""
-
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
 
 
-class Pages:
-    """Memory at multiples of 16 bytes, up to less than 16 bytes before a page that must not be touched.
-
-    At first every bit of it is set, and of the bytes around it. (Elements of a vector that is not all there, a card
-    could read without harm.)
-    """
-
-    def __init__(self, size, flags=0):
-        whole = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-        flags |= mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        begin = C.mmap(None, whole + mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
-        assert begin not in (None, 2**64 - 1), "no memory is left"
-        C.mprotect(begin + whole, mmap.PAGESIZE, 0)
-        weakref.finalize(self, C.munmap, begin, whole + mmap.PAGESIZE)
-        self.address = begin + (whole - size) // 16 * 16
-        first = self.address - begin
-        before, self.bytes, after = np.split(_bytes_at(begin, whole), [first, first + size])
-        self.bytes[:], before[-CANARY:], after[:] = 0xFF, 0xFF, 0xFF
-        self.around = before[-CANARY:], after
-        PAGES.add(self)
-
-
-def _bytes_at(address, size):
-    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
-
-
-CHIP = Pages(SHARED_MEMORY, MAP_32BIT)
+CHIP = Pages(SHARED_MEMORY, low=True)
 """What the block that runs holds on chip. Its addresses have 32 bits, as there."""
 
 llvm.add_symbol(CHIP_SYMBOL, CHIP.address)
@@ -260,9 +217,9 @@ class Code:
         kinds = [str(argument.type) for argument in module.get_function(known.entry_name).arguments]
         module.link_in(llvm.parse_assembly(_entry(known.entry_name, kinds)))
         module.verify()
-        lacking = [function.name for function in module.functions if function.name.startswith("__nv_")]
-        lacking = [name for name in lacking if f"@{name}(" not in RUNTIME]
-        assert not lacking, f"{lacking} of libdevice are not known here"
+        functions = [function for function in module.functions if function.name.startswith(("__nv_", "numbabn."))]
+        lacking = [function.name for function in functions if function.is_declaration]
+        assert not lacking, f"{lacking} of the device are not known here"
         builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
         builder.getModulePassManager().run(module, builder)
         self.engine = llvm.create_mcjit_compiler(module, machine)
@@ -277,7 +234,7 @@ class Code:
         )
         variables = re.findall(r'@"(shared[.\d]*)" = addrspace\(3\) global \[(\d+) x (float|double)\]', text)
         sizes = {"float": 4, "double": 8}
-        self.shared = [_bytes_at(self._address(name), int(count) * sizes[of]) for name, count, of in variables]
+        self.shared = [bytes_at(self._address(name), int(count) * sizes[of]) for name, count, of in variables]
 
     def _address(self, name):
         return self.engine.get_global_value_address(name)

@@ -27,9 +27,11 @@ def rounding_lost(exact, rounded, rest):
 
 
 @device
-def subtract_product(value, missing, scale):
-    """``value - missing * scale``, where nothing missing is nothing even if the scale is infinite."""
-    return value - missing * scale if missing != 0 else value
+def without_missing(value, missing, scale):
+    """``value - missing * scale``, or ``value`` where that product is not finite: what is infinite is added up with
+    others that decide its sign, which what is missing does not."""
+    product = missing * scale
+    return value - product if np.isfinite(product) else value
 
 
 @device
@@ -44,7 +46,7 @@ def affine(x, table, channel):
     """``m, p, r, h`` of ``d = x - m``, ``y = d * p + r`` and, but for what the mean lost, ``xhat = d * h``."""
     invstd = table[INVSTD, channel]
     scale = table[GAMMA, channel] * invstd
-    r = subtract_product(table[BETA, channel], lost_of_mean(x, table, channel), scale)
+    r = without_missing(table[BETA, channel], lost_of_mean(x, table, channel), scale)
     return cast(x, table[MEAN, channel]), cast(x, scale), cast(x, r), cast(x, invstd)
 
 
@@ -68,9 +70,7 @@ def set_constants(x, table, count, values):
 @device
 def dgamma_from(x, table, channel, dbeta, dgamma):
     """The sum of dy * xhat from that of dy * d * h, which lacks what the mean lost."""
-    lost = lost_of_mean(x, table, channel)
-    known = lost != 0 and np.isfinite(dbeta)
-    return subtract_product(dgamma, lost * table[INVSTD, channel], dbeta) if known else dgamma
+    return without_missing(dgamma, lost_of_mean(x, table, channel) * table[INVSTD, channel], dbeta)
 
 
 @device
@@ -85,4 +85,4 @@ def gradient(x, table, channel, dbeta, dgamma, weight):
     u = cast(x, mean)
     b = -scale * (dgamma * weight)
     a = -scale * rounding_lost(mean, np.float64(u), 0.0)
-    return u, cast(x, subtract_product(a, lost_of_mean(x, table, channel) * invstd, b)), cast(x, b)
+    return u, cast(x, without_missing(a, lost_of_mean(x, table, channel) * invstd, b)), cast(x, b)

@@ -3,8 +3,19 @@
 What rounding the mean lost goes into the constant that is added last.
 """
 
+import math
+
 from ..host import BETA, GAMMA, INVSTD, MEAN, REST
+from .simd import cast
 from .toolkit import device
+
+
+@device
+def without_missing(value, missing, scale):
+    """``value - missing * scale``, or ``value`` where that product is not finite: what is infinite is added up with
+    others that decide its sign, which what is missing does not."""
+    product = missing * scale
+    return value - product if -math.inf < product < math.inf else value
 
 
 @device
@@ -15,8 +26,8 @@ def affine(table, channels, channel):
     """
     invstd, rest = table[INVSTD * channels + channel], table[REST * channels + channel]
     scale = table[GAMMA * channels + channel] * invstd
-    beta = table[BETA * channels + channel]
-    return table[MEAN * channels + channel], scale, beta - rest * scale if rest != 0 else beta, invstd
+    offset = without_missing(table[BETA * channels + channel], rest, scale)
+    return table[MEAN * channels + channel], scale, offset, invstd
 
 
 @device
@@ -28,4 +39,4 @@ def gradient(table, sums, channels, channel, count):
     s, q = sums
     invstd, rest = table[INVSTD * channels + channel], table[REST * channels + channel]
     b = -table[GAMMA * channels + channel] * invstd * (q / count)
-    return s / count, -rest * invstd * b if rest != 0 else rest, b
+    return s / count, without_missing(cast(table, 0), rest * invstd, b), b

@@ -1,9 +1,10 @@
 """The counters at which the blocks of teams wait for each other: 0 before a launch, and left at 0 by it.
 
 To zero them before each launch would be another one. So a stream keeps its own, which its launches alone use, one
-after the other. They are in no library's pool, which may be a recording's, or asked to free all that it has. Where
-launches are recorded (CUDA graphs), to be played on any stream, counters are new, and that they are zeroed is recorded
-with them. (They are then the caller's library's, as all memory for a call is: PyTorch's is kept as long as its graph.)
+after the other. Their memory is asked of Numba, not of the caller's library, whose pool may be a recording's, or
+asked to free all that it has. Where launches are recorded (CUDA graphs), to be played on any stream, counters are new,
+and that they are zeroed is recorded with them. (They are then the caller's library's, as all memory for a call is:
+PyTorch's is kept as long as its graph.)
 """
 
 import threading

@@ -13,6 +13,7 @@ from ..flags import FILLS, MEASURES
 from ..host import BETA, GAMMA, INVSTD, MEAN, REST, VAR
 from ..host import exact_sum as _exact_sum
 from .block import arrivals, arrive, leave, shared
+from .constants import without_missing
 from .policy import SETTLERS, THREADS
 from .simd import cast
 from .toolkit import cuda, device, kernel
@@ -171,10 +172,8 @@ def settle_channel(measured, values, table, columns, column, running, channel, e
 
 @device
 def without_lost(s, q, table, channels, channel):
-    """The sum of dy * xhat, once what the mean lost is taken off, if that is finite; ``s`` is that of dy."""
-    rest = table[REST * channels + channel]  # NaN of no values, whose sums are 0
-    lost = rest * table[INVSTD * channels + channel] * s
-    return q - lost if lost - lost == 0 else q
+    """The sum of dy * xhat, once what the mean lost is taken off; ``s`` is that of dy."""
+    return without_missing(q, table[REST * channels + channel] * table[INVSTD * channels + channel], s)
 
 
 @kernel

@@ -30,7 +30,7 @@ from .moments import (
 )
 from .policy import THREADS, WIDTH
 from .rows_walks import fetch_rows, normalize_rows, sum_gradient_rows, sum_rows, write_gradient_rows
-from .simd import cast, element, gather, gather_data, lanes, splat, vector_of, where_nonzero
+from .simd import cast, element, gather, gather_data, lanes, splat, vector_of, without
 from .toolkit import cuda, device, kernel
 
 KINDS = {
@@ -74,7 +74,7 @@ def affine(x, table, columns, column):
     m, h = gather(x, table, MEAN * columns, column, columns), gather(x, table, INVSTD * columns, column, columns)
     p = gather(x, table, GAMMA * columns, column, columns) * h
     rest, beta = gather(x, table, REST * columns, column, columns), gather(x, table, BETA * columns, column, columns)
-    return m, p, where_nonzero(rest, beta - rest * p, beta), h
+    return m, p, without(beta, rest * p), h
 
 
 @device
@@ -88,7 +88,7 @@ def gradient(x, table, channels, start, sums, columns, column, constants, values
     share, nothing = splat(x, cast(table, 1) / cast(table, values)), splat(x, 0)
     b = nothing - p * gather(x, sums, columns, column, columns) * share
     rest = gather(x, table, REST * channels, start, channels)
-    return gather(x, sums, 0, column, columns) * share, where_nonzero(rest, nothing - rest * h * b, rest), b
+    return gather(x, sums, 0, column, columns) * share, without(nothing, rest * h * b), b
 
 
 @device

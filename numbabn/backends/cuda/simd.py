@@ -30,4 +30,4 @@ store_within = kind.store_within
 total = kind.total
 vector_of = kind.vector_of
 where_active = kind.where_active
-where_nonzero = kind.where_nonzero
+without = kind.without

@@ -1,5 +1,6 @@
 """Vectors in the code that LLVM is given: see ``simd``."""
 
+import math
 import operator
 
 from llvmlite import ir
@@ -210,14 +211,16 @@ def where_active(typingctx, gradient, value):
 
 
 @intrinsic
-def where_nonzero(typingctx, test, value, otherwise):
-    """``value`` where ``test`` is not 0 (or it is NaN), else ``otherwise``."""
+def without(typingctx, value, product):
+    """``value - product``, or ``value`` where the product is not finite: see ``constants.without_missing``."""
 
     def codegen(context, builder, signature, args):
-        zero = ir.Constant(args[0].type, [0.0] * value.lanes)
-        return builder.select(builder.fcmp_unordered("!=", args[0], zero), args[1], args[2])
+        whole, product = args
+        below, above = (ir.Constant(product.type, [limit] * value.lanes) for limit in (-math.inf, math.inf))
+        finite = builder.and_(builder.fcmp_ordered(">", product, below), builder.fcmp_ordered("<", product, above))
+        return builder.select(finite, builder.fsub(whole, product), whole)
 
-    return value(value, value, value), codegen
+    return value(value, value), codegen
 
 
 @intrinsic

@@ -122,9 +122,9 @@ def where_active(gradient, value):
     return np.where(value <= 0, gradient.dtype.type(0), gradient)
 
 
-def where_nonzero(test, value, otherwise):
-    """``value`` where ``test`` is not 0 (or it is NaN), else ``otherwise``."""
-    return np.where(test != 0, value, otherwise)
+def without(value, product):
+    """``value - product``, or ``value`` where the product is not finite: see ``constants.without_missing``."""
+    return np.where(np.isfinite(product), value - product, value)
 
 
 def total(value):
