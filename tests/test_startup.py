@@ -43,5 +43,10 @@ def test_layers_are_imported_when_asked_for():
     assert run_python(code) == ["False", "numbabn.nn", "False"]
 
 
+def test_public_names_are_listed_before_they_are_imported():
+    code = "import numbabn, sys; print({*numbabn.__all__} <= {*dir(numbabn)}, 'numbabn.nn' in sys.modules)"
+    assert run_python(code) == ["True", "False"]
+
+
 def test_unknown_names_are_attribute_errors():
     assert run_python("import numbabn; print(hasattr(numbabn, 'nonsense'))") == ["False"]

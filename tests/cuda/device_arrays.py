@@ -160,7 +160,7 @@ def test_counters_that_are_made_for_a_launch(library, way, lacking, monkeypatch)
     """For more teams or streams than keep some, or where a stream has no number."""
     monkeypatch.setattr(counters, "_KEPT", {})
     if lacking == "number":
-        monkeypatch.setattr(toolkit, "stream_number", lambda stream: None)
+        monkeypatch.setattr(toolkit, "lasting_number", lambda stream: None)
     else:
         monkeypatch.setattr(counters, lacking.upper(), 0)
     for found, expected in in_a_team(library):

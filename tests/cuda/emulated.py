@@ -32,7 +32,7 @@ def test_matches_specification(number, case, dtype, way):
 
 
 def test_streams_with_a_number_of_their_own(monkeypatch):
-    assert toolkit.stream_number(7) == 7
-    assert toolkit.stream_number(2) is None  # each thread's own default stream
+    assert toolkit.lasting_number(7) == 7
+    assert toolkit.lasting_number(2) is None  # each thread's own default stream
     monkeypatch.setattr(emulator.Driver, "cuStreamIsCapturing", lambda stream: (0, 1))
-    assert toolkit.stream_number(7) is None
+    assert toolkit.lasting_number(7) is None

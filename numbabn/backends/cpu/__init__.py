@@ -114,7 +114,8 @@ def _forward(x, y, parameters, table, residual, settings, flags):
     if settings.relu:
         flags |= CLIPS
     scalars = settings.eps, settings.momentum, settings.correction
-    _family(x).forward(x, residual, y, *parameters, table, scalars, flags, _machine(flags))
+    machine = _machine(0 if flags & MEASURES else 3 if flags & ADDS else 2)
+    _family(x).forward(x, residual, y, *parameters, table, scalars, flags, machine)
     return table
 
 
@@ -122,13 +123,13 @@ def _family(x):
     return planes if x.shape[2] >= PLANES_FROM else rows
 
 
-def _machine(flags=MEASURES):
-    """The bytes and ways of a thread's second-level cache, and the bytes per thread from which outputs are streamed."""
+def _machine(inference_arrays=0):
+    """The bytes and ways of a thread's second-level cache, and the bytes per thread from which outputs are streamed:
+    in inference, with so many arrays, not before these overflow a fast third-level cache."""
     size, ways = second_level_cache()
     stream_from = STREAM_FROM * size
-    if not flags & MEASURES:
-        arrays = 3 if flags & ADDS else 2
-        stream_from = max(stream_from, STREAM_INFERENCE_FROM * fast_third_level_cache() / arrays)
+    if inference_arrays:
+        stream_from = max(stream_from, STREAM_INFERENCE_FROM * fast_third_level_cache() / inference_arrays)
     return size, ways, int(stream_from)
 
 

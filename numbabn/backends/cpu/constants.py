@@ -28,8 +28,8 @@ def rounding_lost(exact, rounded, rest):
 
 @device
 def without_missing(value, missing, scale):
-    """``value - missing * scale``, or ``value`` where that product is not finite: what is infinite is added up with
-    others that decide its sign, which what is missing does not."""
+    """``value - missing * scale``, or ``value`` where that product is not finite: an infinite sum needs no correction,
+    and ``inf - inf`` would be NaN."""
     product = missing * scale
     return value - product if np.isfinite(product) else value
 

@@ -22,7 +22,8 @@ def second_level_cache() -> tuple[int, int]:
 
 @functools.cache
 def fast_third_level_cache() -> int:
-    """The same of the third-level cache of AMD's Zen, which takes at full speed what the second one evicts; else 0."""
+    """Bytes of the third-level cache that one logical CPU can count on, on AMD's Zen, where it takes what the second
+    level evicts at full speed; 0 elsewhere, and where the system does not tell."""
     found = _cache("3") if get_host_cpu_name().startswith("znver") else None
     return found[0] if found else 0
 

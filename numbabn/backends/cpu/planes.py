@@ -18,11 +18,11 @@ from ...jit import device, kernel, noinline, share, thread_count
 from ..flags import MEASURES, STREAMS, WRITES
 from .constants import B, H, R, affine, dgamma_from, gradient, set_constants
 from .lanes import scratch
-from .memory import fence, pointer, prefetch, to_boundary, vector_length
+from .memory import fence, pointer, to_boundary, vector_length
 from .moments import fill_invstd
 from .parameters import fill_table, update_running
 from .planes_cut import ahead_of_output, group_size, is_channelwise, part_count, run_at, runs_of, task_at, tasks_of
-from .planes_outputs import write_gradient, write_normalized
+from .planes_outputs import write_gradient, write_normalized, write_whole_gradient, write_whole_normalized
 from .planes_source import ahead_from, as_it_lies, copies_for, is_crowded, moved, reach_of_prefetch, source_of
 from .planes_spans import normalize_group, normalize_span, write_group_gradient
 from .planes_statistics import Sums, add_parts, channel_statistics, settle_channels, shared_sums
@@ -51,22 +51,13 @@ def normalize_part(arrays, source, walk, table, channel, part):
         for row in range(rows - 1, -1, -1):
             i = offset + row * pitch
             end = i + length
-            j = i + move + row * more
+            there = move + row * more
             hop = ahead_from(source, ahead, i)
             n = to_boundary(y, i, flags & STREAMS)
             while i < end:
                 n = min(n, end - i)
-                if hop != 0:
-                    prefetch(x, i + hop)
-                write_normalized(arrays, source, i, j, n, constants, flags)
-                i += n
-                j += n
-                while i + whole <= end:
-                    if hop != 0:
-                        prefetch(x, i + hop)
-                    write_normalized(arrays, source, i, j, whole, constants, flags)
-                    i += whole
-                    j += whole
+                write_normalized(arrays, source, i, there, n, hop, constants, flags)
+                i = write_whole_normalized(arrays, source, i + n, end, there, hop, constants, flags)
                 n = whole
 
 
@@ -106,9 +97,11 @@ def forward_of_tasks(arrays, walk, table, tasks, sums, phase):
 @kernel
 def forward(x, residual, y, gamma, beta, running_mean, running_var, table, scalars, flags, machine, threads):
     """``y = relu((x - mean) * invstd * gamma + beta + residual)``; ``scalars`` are eps, momentum and correction.
-     MEASURES fills in mean and variance, FILLS the rest of the table, from the parameters, and updates the running
+
+    MEASURES fills in mean and variance, FILLS the rest of the table, from the parameters, and updates the running
     statistics in training; WRITES writes y. Parallel over channels, or over channels and parts; in inference over
     memory in order.
+
     2e bytes per element where a channel fits L2 (e is the itemsize), else 3e; a residual adds e. Inference: 2e.
     """
     shape, threads = x.shape, thread_count(threads)
@@ -155,7 +148,7 @@ def forward(x, residual, y, gamma, beta, running_mean, running_var, table, scala
 def write_part_gradient(inputs, outputs, source, walk, table, sums, channel, part):
     """``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))`` for one part, last row first."""
     noinline()
-    dy, x, _ = inputs
+    x = inputs[1]
     shape, flags, ahead = walk
     m, p, r, h = affine(x, table, channel)
     u, a, b = gradient(x, table, channel, sums[0, channel], sums[1, channel], 1.0 / (shape[0] * shape[2]))
@@ -169,24 +162,13 @@ def write_part_gradient(inputs, outputs, source, walk, table, sums, channel, par
         for row in range(rows - 1, -1, -1):
             i = offset + row * pitch
             end = i + length
-            j = i + move + row * more
+            there = move + row * more
             hop = ahead_from(source, ahead, i)
             n = to_boundary(outputs[0], i, flags & STREAMS)
             while i < end:
                 n = min(n, end - i)
-                if hop != 0:
-                    prefetch(x, i + hop)
-                    prefetch(dy, i + hop)
-                write_gradient(inputs, outputs, source, i, j, n, constants, flags)
-                i += n
-                j += n
-                while i + whole <= end:
-                    if hop != 0:
-                        prefetch(x, i + hop)
-                        prefetch(dy, i + hop)
-                    write_gradient(inputs, outputs, source, i, j, whole, constants, flags)
-                    i += whole
-                    j += whole
+                write_gradient(inputs, outputs, source, i, there, n, hop, constants, flags)
+                i = write_whole_gradient(inputs, outputs, source, i + n, end, there, hop, constants, flags)
                 n = whole
 
 

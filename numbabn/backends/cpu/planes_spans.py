@@ -12,8 +12,8 @@ import numpy as np
 from ...jit import device, noinline
 from ..flags import STREAMS
 from .constants import A, B, H, M, P, R, U, affine, gradient
-from .memory import prefetch, to_boundary, vector_length
-from .planes_outputs import write_gradient, write_normalized
+from .memory import to_boundary, vector_length
+from .planes_outputs import write_gradient, write_normalized, write_whole_gradient, write_whole_normalized
 from .planes_source import ahead_from, moved
 from .simd import blend, splat
 
@@ -53,16 +53,8 @@ def normalize_span(arrays, source, move, walk, start, stop, constants):
             own = forward_constants(constants, channel)
             here = blend_forward(end - i, here, own)
             end += inner
-        if ahead != 0:
-            prefetch(x, i + ahead)
-        write_normalized(arrays, source, i, i + move, n, here, flags)
-        i += n
-        last = min(end, stop) - whole
-        while i <= last:
-            if ahead != 0:
-                prefetch(x, i + ahead)
-            write_normalized(arrays, source, i, i + move, whole, own, flags)
-            i += whole
+        write_normalized(arrays, source, i, move, n, ahead, here, flags)
+        i = write_whole_normalized(arrays, source, i + n, min(end, stop), move, ahead, own, flags)
         n = whole
 
 
@@ -91,7 +83,7 @@ def gradient_constants(constants, channel):
 
 @device
 def blend_gradient(count, head, tail):
-    """The first lanes with the numbers of one channel, the others with those of the next."""
+    """``blend_forward`` of all numbers."""
     m, p, r = blend_forward(count, head, tail)
     h, u = blend(count, head[H], tail[H]), blend(count, head[U], tail[U])
     return m, p, r, h, u, blend(count, head[A], tail[A]), blend(count, head[B], tail[B])
@@ -101,7 +93,7 @@ def blend_gradient(count, head, tail):
 def write_gradient_span(inputs, outputs, source, move, walk, start, stop, constants):
     """``dx = gamma * invstd * (dy - mean(dy) - xhat * mean(dy * xhat))`` from one offset to another."""
     noinline()
-    dy, x, _ = inputs
+    x = inputs[1]
     (_, channels, inner), flags, ahead = walk
     ahead = ahead_from(source, ahead, start)
     whole = vector_length(x)
@@ -117,18 +109,8 @@ def write_gradient_span(inputs, outputs, source, move, walk, start, stop, consta
             own = gradient_constants(constants, channel)
             here = blend_gradient(end - i, here, own)
             end += inner
-        if ahead != 0:
-            prefetch(x, i + ahead)
-            prefetch(dy, i + ahead)
-        write_gradient(inputs, outputs, source, i, i + move, n, here, flags)
-        i += n
-        last = min(end, stop) - whole
-        while i <= last:
-            if ahead != 0:
-                prefetch(x, i + ahead)
-                prefetch(dy, i + ahead)
-            write_gradient(inputs, outputs, source, i, i + move, whole, own, flags)
-            i += whole
+        write_gradient(inputs, outputs, source, i, move, n, ahead, here, flags)
+        i = write_whole_gradient(inputs, outputs, source, i + n, min(end, stop), move, ahead, own, flags)
         n = whole
 
 

@@ -56,6 +56,7 @@ STREAM_FROM = 0.5
 
 STREAM_INFERENCE_FROM = 2 / 3
 """Share of all threads' third-level caches that inference's arrays must fill, too, where these are fast: AMD's Zen.
-On two cores of an EPYC that have 32 MB of it, 1.5 to 10 MB of output (five shapes, geometric mean) took 1.2 times as
-long streamed, from 12 MB on less long. In training streams win on short planes, and for whoever reads long ones next.
+On two cores of an EPYC that have 32 MB of it, input and output of together 3 to 20 MB took 1.2 times as long streamed
+(five shapes, geometric mean), from 24 MB on less long; the border is 21 MB. Not in training: with short planes streamed
+outputs are faster there, and with long ones they leave the cache to whoever reads y next.
 """

@@ -13,13 +13,13 @@ from . import toolkit
 from .memory import DTYPES, new_memory
 
 COUNTER = "float32"
-"""A counter's dtype as libraries know it, of 4 bytes."""
+"""A dtype of 4 bytes that all libraries have; kernels see int32."""
 
 COUNTERS = 1 << 14
-"""That a stream keeps: of so many teams at most."""
+"""Counters that a stream keeps. A launch of more teams gets others."""
 
 STREAMS = 64
-"""Of a device that keep counters, at most."""
+"""Streams of a device that keep counters, at most."""
 
 _KEPT = {}
 """Memory, by device and the stream's number, which no later stream gets."""
@@ -29,21 +29,20 @@ _LOCK = threading.Lock()
 
 def counters_for(space, teams):
     """Memory with a counter for each of some teams of the next launch on a stream."""
-    number = toolkit.stream_number(space.stream)
-    kept = None
-    if number is not None and teams <= COUNTERS:
-        kept = _KEPT.get((space.device, number)) or _keep(space, number)
+    number = toolkit.lasting_number(space.stream) if teams <= COUNTERS else None
+    kept = None if number is None else _kept(space, (space.device, number))
     return kept or _zeroed(space.empty((teams,), COUNTER), space)
 
 
-def _keep(space, number):
-    """What a stream has from now on; None where others have all that there are."""
-    with _LOCK:
-        if (space.device, number) not in _KEPT and sum(device == space.device for device, _ in _KEPT) < STREAMS:
-            owner = toolkit.lasting_array((COUNTERS,), DTYPES[COUNTER])
-            memory = new_memory(owner, toolkit.interface(owner)["data"][0], (COUNTERS,), COUNTER)
-            _KEPT[space.device, number] = _zeroed(memory, space)
-        return _KEPT.get((space.device, number))
+def _kept(space, key):
+    """What a stream has, from now on if not yet; None where others have all that there are."""
+    if key not in _KEPT:
+        with _LOCK:
+            if key not in _KEPT and sum(device == space.device for device, _ in _KEPT) < STREAMS:
+                owner = toolkit.lasting_array((COUNTERS,), DTYPES[COUNTER])
+                memory = new_memory(owner, toolkit.interface(owner)["data"][0], (COUNTERS,), COUNTER)
+                _KEPT[key] = _zeroed(memory, space)
+    return _KEPT.get(key)
 
 
 def _zeroed(counters, space):

@@ -118,8 +118,8 @@ def add_columns(parts, sums, count, channels, first, columns):
 def team_barrier(counters, team, size):
     """Wait until all blocks of a team have come here; what each of them wrote before, all can read then.
 
-    The last one that leaves sets their counter back to 0. In a launch a team meets once: a block that came again before
-    all others have left would be counted among them.
+    The last one that leaves sets their counter back to 0. A launch uses a counter for one meeting: a block that came
+    again before all others have left would be counted among them.
     """
     cuda.syncthreads()
     if cuda.threadIdx.x == 0:

@@ -23,7 +23,8 @@ LEGACY_STREAM = 1
 """The handle of the default stream where one must be named."""
 
 PER_THREAD = {2, 0} if int(os.environ.get("CUDA_PYTHON_CUDA_PER_THREAD_DEFAULT_STREAM") or 0) else {2}
-"""Handles of a default stream that each thread has for itself."""
+"""Handles of the default stream that each thread has for itself: CU_STREAM_PER_THREAD, and 0 where that variable lets
+cuda.bindings take it for that one."""
 
 
 class Card(NamedTuple):
@@ -125,8 +126,8 @@ if SIMULATED:
         """Let all bits of an array be 0."""
         np.asarray(memory).view(np.uint8)[...] = 0
 
-    def stream_number(stream):
-        """A stream's number, which is another one's at no time."""
+    def lasting_number(stream):
+        """A stream's number."""
         return stream
 
     def lasting_array(shape, dtype):
@@ -228,11 +229,11 @@ else:
         """Let all bits of an array be 0."""
         _asked(driver.cuMemsetD8Async, memory.address, 0, memory.nbytes, stream)
 
-    def stream_number(stream):
-        """A stream's number, which is another one's at no time.
+    def lasting_number(stream):
+        """The number of a stream, which is another one's at no time, where its launches run on it, one after the other.
 
-        None where it tells little: of a handle that each thread knows another stream by, and of a stream that is being
-        recorded, to be played on others.
+        None of a handle that each thread knows another stream by, and of a stream that is being recorded, to be played
+        on others.
         """
         if stream in PER_THREAD or _asked(driver.cuStreamIsCapturing, stream):
             return None
