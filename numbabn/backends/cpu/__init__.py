@@ -31,6 +31,8 @@ What is where, in the order of a call::
     walks, memory, simd         threads and phases; loads and stores; vectors
 """
 
+import functools
+
 import numpy as np
 
 from .. import reference
@@ -38,7 +40,7 @@ from ..flags import ADDS, CLIPS, FILLS, FROM_X, FROM_Y, FROZEN, MEASURES, WRITES
 from ..host import FEW, MEAN, VAR, inference_table, training_table, unfilled_table
 from . import planes, rows
 from .machine import fast_third_level_cache, second_level_cache
-from .policy import PLANES_FROM, STREAM_FROM, STREAM_INFERENCE_FROM
+from .policy import CHANNEL_WORK, PLANES_FROM, STREAM_FROM, STREAM_INFERENCE_FROM
 
 HALVES = False
 """Whether data may be float16 or bfloat16: Numba has no arithmetic for them on the CPU."""
@@ -51,7 +53,8 @@ def statistics(x):
     """Mean and biased variance of each channel. Nothing is written: x stands in for what the kernel could write."""
     table = unfilled_table(x.shape[1])
     x = _writeable(x)
-    _family(x).forward(x, x, x, *NO_PARAMETERS[x.dtype], table, (0.0, 0.0, 0.0), MEASURES, _machine())
+    given = NO_PARAMETERS[x.dtype]
+    _family(x).forward(x, x, x, *given, table, (0.0, 0.0, 0.0), MEASURES, _machine(), work=_work(x))
     return table[MEAN], table[VAR]
 
 
@@ -86,7 +89,8 @@ def backward(dy, context, dx, dresidual):
     x = _writeable(context.x)
     y = x if context.y is None else context.y
     outputs = dx, dx if dresidual is None else dresidual
-    dbeta, dgamma = _family(x).backward(_writeable(dy), x, y, outputs, context.table, flags, _machine())
+    run = _family(x).backward
+    dbeta, dgamma = run(_writeable(dy), x, y, outputs, context.table, flags, _machine(), work=_work(x))
     return dgamma, dbeta
 
 
@@ -115,7 +119,8 @@ def _forward(x, y, parameters, table, residual, settings, flags):
         flags |= CLIPS
     scalars = settings.eps, settings.momentum, settings.correction
     machine = _machine(0 if flags & MEASURES else 3 if flags & ADDS else 2)
-    _family(x).forward(x, residual, y, *parameters, table, scalars, flags, machine)
+    work = _work(x) if flags & MEASURES else x.size
+    _family(x).forward(x, residual, y, *parameters, table, scalars, flags, machine, work=work)
     return table
 
 
@@ -123,6 +128,12 @@ def _family(x):
     return planes if x.shape[2] >= PLANES_FROM else rows
 
 
+def _work(x):
+    """Elements that take as long as a pass over these which adds them up."""
+    return x.size + CHANNEL_WORK * x.shape[1]
+
+
+@functools.cache
 def _machine(inference_arrays=0):
     """The bytes and ways of a thread's second-level cache, and the bytes per thread from which outputs are streamed:
     in inference, with so many arrays, not before these overflow a fast third-level cache."""
