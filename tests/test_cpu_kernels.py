@@ -115,8 +115,8 @@ def test_inference_streams_what_fast_third_level_caches_do_not_hold(monkeypatch)
     monkeypatch.setattr(cpu, "second_level_cache", lambda: (1 << 20, 8))
     for size, arrays, expected in ((0, 2, 1 << 19), (3 << 20, 2, 1 << 20), (9 << 20, 3, 2 << 20)):
         monkeypatch.setattr(cpu, "fast_third_level_cache", lambda size=size: size)
-        assert cpu._machine.__wrapped__(arrays)[2] == expected
-        assert cpu._machine.__wrapped__()[2] == 1 << 19
+        assert cpu._machine(arrays)[2] == expected
+        assert cpu._machine()[2] == 1 << 19
 
 
 @pytest.mark.parametrize("size", ["", "0K", "large"])

@@ -31,8 +31,6 @@ What is where, in the order of a call::
     walks, memory, simd         threads and phases; loads and stores; vectors
 """
 
-import functools
-
 import numpy as np
 
 from .. import reference
@@ -133,7 +131,6 @@ def _work(x):
     return x.size + CHANNEL_WORK * x.shape[1]
 
 
-@functools.cache
 def _machine(inference_arrays=0):
     """The bytes and ways of a thread's second-level cache, and the bytes per thread from which outputs are streamed:
     in inference, with so many arrays, not before these overflow a fast third-level cache."""
