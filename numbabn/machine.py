@@ -1,12 +1,41 @@
-"""What the machine is that measures."""
+"""What the machine is: its processor, caches, and how much of it others take."""
 
 import os
 import platform
 from pathlib import Path
+from typing import NamedTuple
 
 CPUINFO = Path("/proc/cpuinfo")
 STAT = Path("/proc/stat")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+class Cache(NamedTuple):
+    """A cache of the first CPU that holds data."""
+
+    level: int
+    kind: str
+    """``"Data"`` or ``"Unified"``."""
+    size: int
+    """In bytes."""
+    ways: int
+    cpus: int
+    """How many logical CPUs share it."""
+
+
+def caches() -> list[Cache]:
+    """The data caches of the first CPU that the system tells all of."""
+    found = []
+    for folder in sorted(CACHES.glob("index*")):
+        names = "level", "type", "size", "ways_of_associativity", "shared_cpu_list"
+        try:
+            level, kind, size, ways, cpus = ((folder / name).read_text().strip() for name in names)
+            cache = Cache(int(level), kind, _bytes(size), int(ways), _count(cpus))
+        except (OSError, ValueError):  # a container may hide these files, an emulator fill them with nonsense
+            continue
+        if kind != "Instruction" and cache.size > 0:
+            found.append(cache)
+    return found
 
 
 def describe() -> dict:
@@ -17,7 +46,7 @@ def describe() -> dict:
     return {
         "cpu": _model() or platform.processor() or platform.machine(),
         "cpus": os.cpu_count(),
-        "caches": _caches(),
+        "caches": {f"L{one.level}{'d' if one.kind == 'Data' else ''}": _readable(one.size) for one in caches()},
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
 
@@ -44,25 +73,28 @@ def _model():
     return next((value.strip() for name, _, value in lines if name.strip() == "model name"), None)
 
 
-def _caches():
-    """Sizes such as ``{"L1d": "48 KiB", "L2": "2 MiB"}``, of data caches."""
-    found = {}
-    for folder in sorted(CACHES.glob("index*")):
-        try:
-            level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
-        except OSError:
-            continue
-        if kind != "Instruction":
-            found[f"L{level}{'d' if kind == 'Data' else ''}"] = _readable(size)
-    return found
+def _bytes(text):
+    """
+    >>> _bytes("2048K"), _bytes("32M")
+    (2097152, 33554432)
+    """
+    units = {"K": 1 << 10, "M": 1 << 20}
+    return int(text[:-1]) * units[text[-1]] if text[-1:] in units else int(text)
+
+
+def _count(cpus):
+    """Number of CPUs in a list.
+
+    >>> _count("0-1,4")
+    3
+    """
+    ranges = [part.split("-") for part in cpus.split(",")]
+    return max(1, sum(int(ends[-1]) - int(ends[0]) + 1 for ends in ranges))
 
 
 def _readable(size):
     """
-    >>> _readable("2048K"), _readable("48K"), _readable("32M")
-    ('2 MiB', '48 KiB', '32M')
+    >>> _readable(2 << 20), _readable(48 << 10)
+    ('2 MiB', '48 KiB')
     """
-    if not (size.endswith("K") and size[:-1].isdecimal()):
-        return size
-    kibibytes = int(size[:-1])
-    return f"{kibibytes // 1024} MiB" if kibibytes % 1024 == 0 else f"{kibibytes} KiB"
+    return f"{size >> 20} MiB" if size % (1 << 20) == 0 else f"{size / 1024:g} KiB"

@@ -96,7 +96,7 @@ def test_cpus_count_on_their_part_of_the_second_level_cache(shared, expected, tm
     usual = {"ways_of_associativity": "16", "shared_cpu_list": shared}
     cache_folder(tmp_path / "index0", level="1", type="Data", size="48K", **usual)
     cache_folder(tmp_path / "index2", level="2", type="Unified", size="2048K", **usual)
-    monkeypatch.setattr(machine, "LINUX", tmp_path)
+    monkeypatch.setattr("numbabn.machine.CACHES", tmp_path)
     assert machine.second_level_cache.__wrapped__() == expected
 
 
@@ -104,10 +104,10 @@ def test_cpus_count_on_their_part_of_the_second_level_cache(shared, expected, tm
 def test_third_level_caches_are_fast_in_zen(processor, expected, tmp_path, monkeypatch):
     known = {"type": "Unified", "size": "32M", "ways_of_associativity": "16", "shared_cpu_list": "0-15"}
     cache_folder(tmp_path / "index3", level="3", **known)
-    monkeypatch.setattr(machine, "LINUX", tmp_path)
+    monkeypatch.setattr("numbabn.machine.CACHES", tmp_path)
     monkeypatch.setattr(machine, "get_host_cpu_name", lambda: processor)
     assert machine.fast_third_level_cache.__wrapped__() == expected
-    monkeypatch.setattr(machine, "LINUX", tmp_path / "hidden")
+    monkeypatch.setattr("numbabn.machine.CACHES", tmp_path / "hidden")
     assert machine.fast_third_level_cache.__wrapped__() == 0
 
 
@@ -121,7 +121,7 @@ def test_inference_streams_what_fast_third_level_caches_do_not_hold(monkeypatch)
 
 @pytest.mark.parametrize("size", ["", "0K", "large"])
 def test_a_cache_that_is_not_told_is_the_usual_one(size, tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "LINUX", tmp_path)
+    monkeypatch.setattr("numbabn.machine.CACHES", tmp_path)
     assert machine.second_level_cache.__wrapped__() == machine.USUAL
     cache_folder(tmp_path / "index2", level="2", type="Unified", size=size, shared_cpu_list="0")
     assert machine.second_level_cache.__wrapped__() == machine.USUAL
