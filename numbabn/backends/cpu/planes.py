@@ -44,9 +44,9 @@ def normalize_part(arrays, source, walk, table, channel, part):
     constants = splat(m), splat(p), splat(r)
     whole = vector_length(x)
     pitch = shape[1] * shape[2]
-    first, last = runs_of(shape, part)
+    first, last = runs_of(source.cut, part)
     for run in range(last - 1, first - 1, -1):
-        offset, rows, length = run_at(shape, channel, run)
+        offset, rows, length = run_at(shape, source.cut, channel, run)
         move, more = moved(source, shape, channel, run)
         for row in range(rows - 1, -1, -1):
             i = offset + row * pitch
@@ -68,16 +68,16 @@ def forward_of_channels(arrays, walk, table, channels, group, copying, eps):
     x = arrays[0]
     crowded, reach = copying
     constants = scratch(x, R + 1, shape[1] if group > 1 else np.intp(0))  # columns are counted as channels are
-    copies = copies_for(x, shape, group, 1, crowded)
+    here, copies = as_it_lies(x, x, shape), copies_for(x, shape, group, 1, crowded)
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
-        source = source_of(x, x, shape, (start, stop), copies, reach)
+        source = source_of(here, (start, stop), copies, reach)
         for channel in range(start, stop):
             channel_statistics(x, shape, channel, table, eps, source)
         if flags & WRITES and group > 1:
             normalize_group(arrays, source, walk, table, (start, stop), constants)
         elif flags & WRITES:
-            for part in range(part_count(shape) - 1, -1, -1):
+            for part in range(source.cut.parts - 1, -1, -1):
                 normalize_part(arrays, source, walk, table, start, part)
 
 
@@ -155,9 +155,9 @@ def write_part_gradient(inputs, outputs, source, walk, table, sums, channel, par
     constants = splat(m), splat(p), splat(r), splat(h), splat(u), splat(a), splat(b)
     whole = vector_length(x)
     pitch = shape[1] * shape[2]
-    first, last = runs_of(shape, part)
+    first, last = runs_of(source.cut, part)
     for run in range(last - 1, first - 1, -1):
-        offset, rows, length = run_at(shape, channel, run)
+        offset, rows, length = run_at(shape, source.cut, channel, run)
         move, more = moved(source, shape, channel, run)
         for row in range(rows - 1, -1, -1):
             i = offset + row * pitch
@@ -179,13 +179,13 @@ def backward_of_channels(inputs, outputs, walk, table, sums, channels, group, co
     dy, x, _ = inputs
     crowded, reach = copying
     constants = scratch(x, B + 1, shape[1] if group > 1 else np.intp(0))
-    copies = copies_for(x, shape, group, 2, crowded)
+    here, copies = as_it_lies(x, dy, shape), copies_for(x, shape, group, 2, crowded)
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
-        source = source_of(x, dy, shape, (start, stop), copies, reach)
+        source = source_of(here, (start, stop), copies, reach)
         for channel in range(start, stop):
             dbeta, dgamma = 0.0, 0.0
-            for part in range(part_count(shape)):
+            for part in range(source.cut.parts):
                 part_dbeta, part_dgamma = part_gradient_sums(inputs, shape, channel, part, table, flags, source)
                 dbeta += part_dbeta
                 dgamma += part_dgamma
@@ -193,7 +193,7 @@ def backward_of_channels(inputs, outputs, walk, table, sums, channels, group, co
         if group > 1:
             write_group_gradient(inputs, outputs, source, walk, table, sums, (start, stop), constants)
         else:
-            for part in range(part_count(shape) - 1, -1, -1):
+            for part in range(source.cut.parts - 1, -1, -1):
                 write_part_gradient(inputs, outputs, source, walk, table, sums, start, part)
 
 

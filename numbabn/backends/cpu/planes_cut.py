@@ -8,6 +8,7 @@ written as a *group*.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,38 +17,48 @@ from ..flags import STREAMS
 from .policy import AHEAD, CACHE_SHARE, PLANES_GROUP, PLANES_LINE, PLANES_PART, PLANES_RUN
 
 
+class Cut(NamedTuple):
+    """How each channel is cut: numbers that take divisions, for which a short channel has no time."""
+
+    pieces: int
+    """Runs that a row is cut into; 1 where runs are whole rows."""
+    rows: int
+    """Rows of a run."""
+    runs: int
+    parts: int
+
+
 @shared
-def run_count(shape):
-    """Number of runs in a channel: several rows each, or pieces of a row."""
+def cut_of(shape):
+    """How the channels of a shape are cut."""
     outer, _, inner = shape
-    if inner > PLANES_RUN:
-        return outer * ceil_div(inner, PLANES_RUN)
-    return ceil_div(outer, PLANES_RUN // inner)
+    pieces = ceil_div(inner, PLANES_RUN)
+    rows = max(1, PLANES_RUN // inner)
+    runs = outer * pieces if pieces > 1 else ceil_div(outer, rows)
+    return Cut(pieces, rows, runs, ceil_div(runs, PLANES_PART))
 
 
 @shared
 def part_count(shape):
     """Number of parts in a channel."""
-    return ceil_div(run_count(shape), PLANES_PART)
+    return cut_of(shape).parts
 
 
 @device
-def runs_of(shape, part):
+def runs_of(cut, part):
     """First run of a part, and the one behind its last."""
-    return part * PLANES_PART, min((part + 1) * PLANES_PART, run_count(shape))
+    return part * PLANES_PART, min((part + 1) * PLANES_PART, cut.runs)
 
 
 @device
-def run_at(shape, channel, run):
+def run_at(shape, cut, channel, run):
     """Offset of a run's first element, its number of rows, their length."""
     outer, channels, inner = shape
-    if inner > PLANES_RUN:
-        pieces = ceil_div(inner, PLANES_RUN)
-        start = run % pieces * PLANES_RUN
-        return (run // pieces * channels + channel) * inner + start, np.intp(1), min(PLANES_RUN, inner - start)
-    rows = PLANES_RUN // inner
-    first = run * rows
-    return (first * channels + channel) * inner, min(rows, outer - first), inner
+    if cut.pieces > 1:
+        start = run % cut.pieces * PLANES_RUN
+        return (run // cut.pieces * channels + channel) * inner + start, np.intp(1), min(PLANES_RUN, inner - start)
+    first = run * cut.rows
+    return (first * channels + channel) * inner, min(cut.rows, outer - first), inner
 
 
 @device

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...jit import device
 from .memory import empty, pointer, pointer_to
-from .planes_cut import next_fits, run_at
+from .planes_cut import Cut, cut_of, next_fits, run_at
 from .policy import CACHE_SHARE, COPY_SHARE
 
 
@@ -27,6 +27,8 @@ class Source(NamedTuple):
     """Pointer to the gradient; to the input where there is none."""
     shape: tuple[int, int, int]
     """Shape of what is here: the arrays', or the copies'."""
+    cut: Cut
+    """How its channels are cut, the same in both."""
     first: int
     """The first of the channels that are here."""
     is_copy: bool
@@ -71,24 +73,24 @@ def reach_of_prefetch(x, group, kept, machine):
 @device
 def as_it_lies(x, dy, shape):
     """The arrays themselves as a source."""
-    return Source(x, dy, shape, np.intp(0), False, shape[0] * shape[1] * shape[2])
+    return Source(x, dy, shape, cut_of(shape), np.intp(0), False, shape[0] * shape[1] * shape[2])
 
 
 @device
-def source_of(x, dy, shape, channels, copies, reach):
-    """The source of some channels: ``copies``, unless they are empty."""
+def source_of(arrays, channels, copies, reach):
+    """The source of some channels: ``copies`` of the ``arrays``, or these where there are none."""
     if copies.size == 0:
-        return as_it_lies(x, dy, shape)
+        return arrays
     first = pointer(copies)  # the caller's loop names them in every round, which keeps them alive
-    there = shape[0], channels[1] - channels[0], shape[2]
-    return Source(first, pointer_to(first, copies.shape[1]), there, channels[0], True, reach)
+    there = arrays.shape[0], channels[1] - channels[0], arrays.shape[2]
+    return Source(first, pointer_to(first, copies.shape[1]), there, arrays.cut, channels[0], True, reach)
 
 
 @device
 def moved(source, shape, channel, run):
     """How much further a run is in its source than in the arrays, and by how much that grows from row to row."""
-    there = run_at(source.shape, channel - source.first, run)[0]
-    return there - run_at(shape, channel, run)[0], (source.shape[1] - shape[1]) * shape[2]
+    there = run_at(source.shape, source.cut, channel - source.first, run)[0]
+    return there - run_at(shape, source.cut, channel, run)[0], (source.shape[1] - shape[1]) * shape[2]
 
 
 @device

@@ -29,9 +29,9 @@ def part_sums(x, shape, channel, part, shift, source):
     pitch = shape[1] * shape[2]
     ahead = ahead_of_sums(shape)
     sum_d, sum_dd = 0.0, 0.0
-    first, last = runs_of(shape, part)
+    first, last = runs_of(source.cut, part)
     for run in range(first, last):
-        offset, rows, length = run_at(shape, channel, run)
+        offset, rows, length = run_at(shape, source.cut, channel, run)
         move, more = moved(source, shape, channel, run)
         s0 = s1 = q0 = q1 = splat(cast(x, 0.0))
         for row in range(rows):
@@ -73,9 +73,9 @@ def part_gradient_sums(inputs, shape, channel, part, table, flags, source):
     pitch = shape[1] * shape[2]
     ahead = ahead_of_sums(shape)
     dbeta, dgamma = 0.0, 0.0
-    first, last = runs_of(shape, part)
+    first, last = runs_of(source.cut, part)
     for run in range(first, last):
-        offset, rows, length = run_at(shape, channel, run)
+        offset, rows, length = run_at(shape, source.cut, channel, run)
         move, more = moved(source, shape, channel, run)
         s = q = zero
         for row in range(rows):
