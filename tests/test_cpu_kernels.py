@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import CASES, EPILOGUES, operands
+from cases import CASES, EPILOGUES, Case, operands
 
 import numbabn as nbn
 from numbabn import jit
@@ -15,6 +15,9 @@ GUARD = 40
 CACHES = [(64, 1), (16 << 10, 4), (1 << 30, 16), (2 * 136 * 4 * 8 * 4, 2)]
 """Bytes and ways: none to speak of, small, large; one where the rows of a channel of the case "NCHW-crowded" all belong
 in one set, so that they are copied."""
+
+WIDE = Case("NC-wide-parts", (131, 2100))
+"""Two parts of two tiles, which threads share where no tile stays in the cache."""
 
 
 def results(case, dtype, activation, residual, guarded=None):
@@ -46,7 +49,7 @@ def assert_same_bits(given, expected):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, WIDE], ids=lambda case: case.name)
 def test_caches_threads_and_streaming_change_no_bit(case, dtype, monkeypatch):
     for activation, residual in EPILOGUES:
         expected = results(case, dtype, activation, residual)
