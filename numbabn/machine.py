@@ -18,22 +18,18 @@ class Cache(NamedTuple):
     """``"Data"`` or ``"Unified"``."""
     size: int
     """In bytes."""
-    ways: int
-    cpus: int
-    """How many logical CPUs share it."""
+    ways: int | None
+    cpus: int | None
+    """How many logical CPUs share it. None, as of the ways, where that is not told."""
 
 
 def caches() -> list[Cache]:
-    """The data caches of the first CPU that the system tells all of."""
+    """The data caches of the first CPU that the system tells of."""
+    readers = {"level": int, "type": str, "size": _bytes, "ways_of_associativity": int, "shared_cpu_list": _count}
     found = []
     for folder in sorted(CACHES.glob("index*")):
-        names = "level", "type", "size", "ways_of_associativity", "shared_cpu_list"
-        try:
-            level, kind, size, ways, cpus = ((folder / name).read_text().strip() for name in names)
-            cache = Cache(int(level), kind, _bytes(size), int(ways), _count(cpus))
-        except (OSError, ValueError):  # a container may hide these files, an emulator fill them with nonsense
-            continue
-        if kind != "Instruction" and cache.size > 0:
+        cache = Cache(*(_told(folder / name, reader) for name, reader in readers.items()))
+        if cache.level and cache.size and cache.kind in ("Data", "Unified"):
             found.append(cache)
     return found
 
@@ -71,6 +67,14 @@ def _model():
         return None
     lines = (line.partition(":") for line in CPUINFO.read_text().splitlines())
     return next((value.strip() for name, _, value in lines if name.strip() == "model name"), None)
+
+
+def _told(file, reader):
+    """What is in a file; None for what a container hides, or an emulator fills with nonsense."""
+    try:
+        return reader(file.read_text().strip())
+    except (OSError, ValueError):
+        return None
 
 
 def _bytes(text):

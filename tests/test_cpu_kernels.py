@@ -8,6 +8,7 @@ import numbabn as nbn
 from numbabn import jit
 from numbabn.backends import cpu
 from numbabn.backends.cpu import machine
+from numbabn.machine import describe
 
 GUARD = 40
 """Elements around an output that must stay as they were: more than two vectors."""
@@ -122,9 +123,20 @@ def test_inference_streams_what_fast_third_level_caches_do_not_hold(monkeypatch)
         assert cpu._machine()[2] == 1 << 19
 
 
-@pytest.mark.parametrize("size", ["", "0K", "large"])
-def test_a_cache_that_is_not_told_is_the_usual_one(size, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "told",
+    [{"size": ""}, {"size": "0K"}, {"size": "large"}, {"ways_of_associativity": "0"}, {"shared_cpu_list": "0-600000"}],
+)
+def test_a_cache_that_is_not_told_is_the_usual_one(told, tmp_path, monkeypatch):
     monkeypatch.setattr("numbabn.machine.CACHES", tmp_path)
     assert machine.second_level_cache.__wrapped__() == machine.USUAL
-    cache_folder(tmp_path / "index2", level="2", type="Unified", size=size, shared_cpu_list="0")
+    usual = {"size": "512K", "ways_of_associativity": "16", "shared_cpu_list": "0"}
+    cache_folder(tmp_path / "index2", level="2", type="Unified", **(usual | told))
+    assert machine.second_level_cache.__wrapped__() == machine.USUAL
+
+
+def test_a_cache_is_described_of_which_only_the_size_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("numbabn.machine.CACHES", tmp_path)
+    cache_folder(tmp_path / "index2", level="2", type="Unified", size="1536K")
+    assert describe()["caches"] == {"L2": "1536 KiB"}
     assert machine.second_level_cache.__wrapped__() == machine.USUAL

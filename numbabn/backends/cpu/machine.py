@@ -29,4 +29,7 @@ def fast_third_level_cache() -> int:
 
 def _share(level):
     """Bytes of a level that one logical CPU can count on, and ways; None where the system does not tell."""
-    return next(((cache.size // cache.cpus, cache.ways) for cache in caches() if cache.level == level), None)
+    for cache in caches():
+        if cache.level == level and cache.ways and cache.cpus and cache.size >= cache.cpus:
+            return cache.size // cache.cpus, cache.ways
+    return None
