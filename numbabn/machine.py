@@ -82,7 +82,7 @@ def _bytes(text):
     >>> _bytes("2048K"), _bytes("32M")
     (2097152, 33554432)
     """
-    units = {"K": 1 << 10, "M": 1 << 20}
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
     return int(text[:-1]) * units[text[-1]] if text[-1:] in units else int(text)
 
 
@@ -101,4 +101,4 @@ def _readable(size):
     >>> _readable(2 << 20), _readable(48 << 10)
     ('2 MiB', '48 KiB')
     """
-    return f"{size >> 20} MiB" if size % (1 << 20) == 0 else f"{size / 1024:g} KiB"
+    return f"{size >> 20} MiB" if size % (1 << 20) == 0 else f"{size >> 10} KiB"

@@ -206,6 +206,13 @@ def test_one_infinite_gradient_makes_infinite_sums(shape, value):
     np.testing.assert_array_equal(grads["cpu"].dx, grads["reference"].dx)
 
 
+@pytest.mark.parametrize("shape", [(4, 40), (4, 40, 30)])
+def test_a_negative_zero_stays_one(shape):
+    x, gamma, beta = np.ones(shape, np.float32), np.full(40, -1, np.float32), np.full(40, -0.0, np.float32)
+    for backend in ("cpu", "reference"):
+        assert np.signbit(nbn.batch_norm(x, gamma, beta, training=True, backend=backend)).all()
+
+
 @pytest.mark.parametrize("spread", [1, 100])
 @pytest.mark.parametrize("shape", [(2, 3000), (3, 300), (4, 70), (1, 40, 2), (2, 9, 2)])
 def test_gradients_over_few_values_lose_nothing_to_the_dtype(shape, spread):

@@ -29,7 +29,7 @@ class Pages:
     """
 
     def __init__(self, size, low=False):
-        whole = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        whole = (1 - (-size // mmap.PAGESIZE)) * mmap.PAGESIZE  # a page or more before the array
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (MAP_32BIT if low else 0)
         begin = C.mmap(None, whole + mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
         assert begin not in (None, 2**64 - 1), "no memory is left"

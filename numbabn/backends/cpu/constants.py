@@ -28,10 +28,12 @@ def rounding_lost(exact, rounded, rest):
 
 @device
 def without_missing(value, missing, scale):
-    """``value - missing * scale``, or ``value`` where that product is not finite: an infinite sum needs no correction,
-    and ``inf - inf`` would be NaN."""
+    """``value - missing * scale``, or ``value`` where that product is 0 or not finite.
+
+    So -0.0 stays what it is, and what is infinite through a sum or the scale does not become ``inf - inf``, NaN.
+    """
     product = missing * scale
-    return value - product if np.isfinite(product) else value
+    return value - product if 0.0 < abs(product) < np.inf else value
 
 
 @device

@@ -1,8 +1,8 @@
 """Channels that lie side by side: ``(outer, channels, inner)`` with ``inner`` 1 (NHWC, NC) or short.
 
-The array is read as rows of lanes, cut into parts, runs and tiles (``rows_cut``). Where a tile of all rows fits L2, one
-thread takes it through both walks, and asks for the next one meanwhile. Else threads share the parts of all tiles, walk
-by walk, and what lies between the walks is done by one.
+The array is read as rows of lanes, cut into parts, runs and tiles (``rows_cut``). Where a tile of all rows fits L2, or
+rows are few, one thread takes it through both walks, and asks for the next one meanwhile. Else threads share the parts
+of all tiles, walk by walk, and what lies between the walks is done by one.
 """
 
 import numpy as np

@@ -86,11 +86,12 @@ def channels_of(shape, tile):
 
 @device
 def tile_width(x, kept, machine, threads):
-    """Lanes of a tile of whole channels that stays in the cache between both walks, beside the next; 0 if none does.
+    """Lanes of a tile of whole channels that one thread takes through both walks; 0 where threads share all tiles.
 
-    ``kept`` is the number of arrays that are walked over twice. Rows that lie a power of two apart share few of the
-    cache's sets: each takes the room of a whole such step. Few rows, one run, are tiled even if no tile stays: what is
-    done once for a channel is then much of the work, and threads do it for their tiles, and wait for each other once.
+    It is to stay in the cache between the walks, beside the next one. ``kept`` is the number of arrays that are walked
+    over twice. Rows that lie a power of two apart share few of the cache's sets: each takes the room of a whole such
+    step. Few rows, one run, are tiled even if no tile stays: what is done once for a channel is then much of the work,
+    and threads do it for their tiles, and wait for each other once.
     On two cores of an EPYC, nine shapes from (128, 1024) to (64, 65536) are 1.2 times as fast (geometric mean) in
     inference, 1.4 in training forward and in backward.
     """

@@ -12,10 +12,12 @@ from .toolkit import device
 
 @device
 def without_missing(value, missing, scale):
-    """``value - missing * scale``, or ``value`` where that product is not finite: an infinite sum needs no correction,
-    and ``inf - inf`` would be NaN."""
+    """``value - missing * scale``, or ``value`` where that product is 0 or not finite.
+
+    So -0.0 stays what it is, and what is infinite through a sum or the scale does not become ``inf - inf``, NaN.
+    """
     product = missing * scale
-    return value - product if -math.inf < product < math.inf else value
+    return value - product if product != 0 and -math.inf < product < math.inf else value
 
 
 @device

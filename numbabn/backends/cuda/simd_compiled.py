@@ -212,13 +212,15 @@ def where_active(typingctx, gradient, value):
 
 @intrinsic
 def without(typingctx, value, product):
-    """``value - product``, or ``value`` where the product is not finite: see ``constants.without_missing``."""
+    """``value - product``, or ``value`` where the product is 0 or not finite: see ``constants.without_missing``."""
 
     def codegen(context, builder, signature, args):
         whole, product = args
-        below, above = (ir.Constant(product.type, [limit] * value.lanes) for limit in (-math.inf, math.inf))
-        finite = builder.and_(builder.fcmp_ordered(">", product, below), builder.fcmp_ordered("<", product, above))
-        return builder.select(finite, builder.fsub(whole, product), whole)
+        counts = None
+        for symbol, limit in ((">", -math.inf), ("<", math.inf), ("!=", 0.0)):
+            holds = builder.fcmp_ordered(symbol, product, ir.Constant(product.type, [limit] * value.lanes))
+            counts = holds if counts is None else builder.and_(counts, holds)
+        return builder.select(counts, builder.fsub(whole, product), whole)
 
     return value(value, value), codegen
 

@@ -123,8 +123,8 @@ def where_active(gradient, value):
 
 
 def without(value, product):
-    """``value - product``, or ``value`` where the product is not finite: see ``constants.without_missing``."""
-    return np.where(np.isfinite(product), value - product, value)
+    """``value - product``, or ``value`` where the product is 0 or not finite: see ``constants.without_missing``."""
+    return np.where(np.isfinite(product) & (product != 0), value - product, value)
 
 
 def total(value):
