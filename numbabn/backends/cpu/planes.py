@@ -51,13 +51,13 @@ def normalize_part(arrays, source, walk, table, channel, part):
         for row in range(rows - 1, -1, -1):
             i = offset + row * pitch
             end = i + length
-            there = move + row * more
+            distance = move + row * more
             hop = ahead_from(source, ahead, i)
             n = to_boundary(y, i, flags & STREAMS)
             while i < end:
                 n = min(n, end - i)
-                write_normalized(arrays, source, i, there, n, hop, constants, flags)
-                i = write_whole_normalized(arrays, source, i + n, end, there, hop, constants, flags)
+                write_normalized(arrays, source, i, distance, n, hop, constants, flags)
+                i = write_whole_normalized(arrays, source, i + n, end, distance, hop, constants, flags)
                 n = whole
 
 
@@ -68,10 +68,10 @@ def forward_of_channels(arrays, walk, table, channels, group, copying, eps):
     x = arrays[0]
     crowded, reach = copying
     constants = scratch(x, R + 1, shape[1] if group > 1 else np.intp(0))  # columns are counted as channels are
-    here, copies = as_it_lies(x, x, shape), copies_for(x, shape, group, 1, crowded)
+    lying, copies = as_it_lies(x, x, shape), copies_for(x, shape, group, 1, crowded)
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
-        source = source_of(here, (start, stop), copies, reach)
+        source = source_of(lying, (start, stop), copies, reach)
         for channel in range(start, stop):
             channel_statistics(x, shape, channel, table, eps, source)
         if flags & WRITES and group > 1:
@@ -162,13 +162,13 @@ def write_part_gradient(inputs, outputs, source, walk, table, sums, channel, par
         for row in range(rows - 1, -1, -1):
             i = offset + row * pitch
             end = i + length
-            there = move + row * more
+            distance = move + row * more
             hop = ahead_from(source, ahead, i)
             n = to_boundary(outputs[0], i, flags & STREAMS)
             while i < end:
                 n = min(n, end - i)
-                write_gradient(inputs, outputs, source, i, there, n, hop, constants, flags)
-                i = write_whole_gradient(inputs, outputs, source, i + n, end, there, hop, constants, flags)
+                write_gradient(inputs, outputs, source, i, distance, n, hop, constants, flags)
+                i = write_whole_gradient(inputs, outputs, source, i + n, end, distance, hop, constants, flags)
                 n = whole
 
 
@@ -179,10 +179,10 @@ def backward_of_channels(inputs, outputs, walk, table, sums, channels, group, co
     dy, x, _ = inputs
     crowded, reach = copying
     constants = scratch(x, B + 1, shape[1] if group > 1 else np.intp(0))
-    here, copies = as_it_lies(x, dy, shape), copies_for(x, shape, group, 2, crowded)
+    lying, copies = as_it_lies(x, dy, shape), copies_for(x, shape, group, 2, crowded)
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
-        source = source_of(here, (start, stop), copies, reach)
+        source = source_of(lying, (start, stop), copies, reach)
         for channel in range(start, stop):
             dbeta, dgamma = 0.0, 0.0
             for part in range(source.cut.parts):

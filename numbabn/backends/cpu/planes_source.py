@@ -77,13 +77,13 @@ def as_it_lies(x, dy, shape):
 
 
 @device
-def source_of(arrays, channels, copies, reach):
-    """The source of some channels: ``copies`` of the ``arrays``, or these where there are none."""
+def source_of(lying, channels, copies, reach):
+    """The source of some channels: ``copies``, or what is ``lying`` there (``as_it_lies``) if there are none."""
     if copies.size == 0:
-        return arrays
+        return lying
     first = pointer(copies)  # the caller's loop names them in every round, which keeps them alive
-    there = arrays.shape[0], channels[1] - channels[0], arrays.shape[2]
-    return Source(first, pointer_to(first, copies.shape[1]), there, arrays.cut, channels[0], True, reach)
+    there = lying.shape[0], channels[1] - channels[0], lying.shape[2]
+    return Source(first, pointer_to(first, copies.shape[1]), there, lying.cut, channels[0], True, reach)
 
 
 @device
