@@ -185,6 +185,13 @@ def test_one_infinite_gradient_makes_infinite_sums(library, shape, way):
     np.testing.assert_array_equal(library.fetch(grads.dx), expected.dx)
 
 
+@pytest.mark.parametrize("shape", [(4, 30), (4, 30, 7)])
+def test_a_negative_zero_stays_one(library, shape, way):
+    x, gamma, beta = np.ones(shape, np.float32), np.full(30, -1, np.float32), np.full(30, -0.0, np.float32)
+    y = nbn.batch_norm(*(send(library, array) for array in (x, gamma, beta)), training=True)
+    assert np.signbit(library.fetch(y)).all()
+
+
 @pytest.mark.parametrize("shape", [(0, 3), (0, 3, 4), (2, 3, 0), (4, 0), (0, 0)])
 def test_empty_batch(library, shape):
     x, channels = send(library, np.empty(shape, np.float32)), shape[1]

@@ -127,7 +127,7 @@ def _family(x):
 
 
 def _work(x):
-    """Elements that take as long as a pass over these which adds them up."""
+    """How many elements of many rows would take as long to be summed over and written."""
     return x.size + CHANNEL_WORK * x.shape[1]
 
 

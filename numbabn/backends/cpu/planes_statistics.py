@@ -35,13 +35,9 @@ def first_shift(x, shape, channel):
     s = splat(cast(x, 0.0))
     samples = min(outer, SAMPLES)
     lanes = min(inner, vector_length(x))
-    first, step, rest = channel * inner + (inner - lanes) // 2, outer // samples, outer % samples
-    row, left = np.intp(0), np.intp(0)
-    for _ in range(samples):  # row is k * outer // samples
-        s += load(x, row * channels * inner + first, lanes, centre) - centre
-        row, left = row + step, left + rest
-        if left >= samples:
-            row, left = row + 1, left - samples
+    for k in range(samples):
+        i = ((k * outer // samples) * channels + channel) * inner + (inner - lanes) // 2
+        s += load(x, i, lanes, centre) - centre
     return finite_shift(x, np.float64(origin), total(s) / (samples * lanes))
 
 

@@ -1,7 +1,7 @@
 """The first walk of ``planes``: sums over one part of a channel, in vectors within a run, in float64 across runs.
 
 Tried and dropped: short rows of neighbouring channels in the order of memory, with the channels' sums in memory
-meanwhile; no faster, since the second walk over the channels before has prefetched them.
+meanwhile; no faster in forward and backward, whose second walk over the channels before prefetches them.
 """
 
 from ...jit import device, noinline
