@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numbabn.backends.cuda import cut, launch, planes, policy, toolkit
+from numbabn.backends.cuda import cut, launch, memory, planes, policy, toolkit
 from numbabn.backends.cuda.policy import THREADS
 
 H200 = toolkit.Card(shared_memory=232_448, multiprocessors=132)
@@ -75,16 +75,9 @@ def test_resnet_50_on_an_h200_is_one_launch_but_for_the_largest_rows():
 
 def test_numbers_reach_kernels_as_float32():
     words = launch.Words("float32", 4, "float32")
-    reached, values = [], (1e-5, 1e300, 0.0)
-
-    def prepared(*arguments):
-        return lambda stream, arguments: reached.extend(arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(toolkit, "prepared", prepared)
-        launch.launcher(words, None, "fffi", 1)(None, [*values, 7])
-    assert reached[3] == 7
-    np.testing.assert_array_equal(np.array(reached[:3], np.int32).view(np.float32), np.float32([1e-5, np.inf, 0]))
+    *bits, integer = launch.numbers_of(words, "dnfffi", (1e-5, 1e300, 0.0, 7))
+    assert integer == 7
+    np.testing.assert_array_equal(np.array(bits, np.int32).view(np.float32), np.float32([1e-5, np.inf, 0]))
 
 
 @pytest.fixture
@@ -126,10 +119,11 @@ def test_a_kernel_is_allowed_the_same_for_all_shapes(driver):
 
 
 def test_only_whole_teams_that_are_resident_are_launched(driver):
-    toolkit.prepared(compiled(2), (), 40 * 63, THREADS, 100_352, 63)(7, ("x",))
-    toolkit.prepared(compiled(2), (), 512, THREADS, 100_352, 1)(7, ("x",))
-    (stream, config, _, argument), (_, alone, *_) = driver.launched
-    assert (stream, argument) == ((7, 0), "x")
+    x = memory.new_memory(None, 4096, (1,), "float32")
+    toolkit.prepared(compiled(2), (), 40 * 63, THREADS, 100_352, 63)(7, [x], [5])
+    toolkit.prepared(compiled(2), (), 512, THREADS, 100_352, 1)(7, [x], [5])
+    (stream, config, _, *arguments), (_, alone, *_) = driver.launched
+    assert (stream, arguments) == ((7, 0), [4096, 5])
     assert config == {"grid": (252, 1, 1), "block": (THREADS, 1, 1), "shmem_size": 100_352, "is_cooperative": True}
     assert alone["grid"] == (512, 1, 1)
     assert not alone["is_cooperative"]

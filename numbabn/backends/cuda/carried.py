@@ -38,7 +38,8 @@ def backward(dy, context, dx, dresidual):
     x, y = _carry(context.x), None if context.y is None else _carry(context.y)
     table = _carry(context.table.astype(launch.words.real))
     results = _result(dy), None if dresidual is None else _result(dy)
-    given = passes.backward(space, launch, _carry(dy), x, y, table, context, *results)
+    run = passes.backward(launch, passes.backward_flags(context))
+    given = run(space, _carry(dy), x, y, table, *results)
     for result, out in zip(results, (dx, dresidual), strict=True):
         if result is not None:
             _bring(result, out)
@@ -57,7 +58,8 @@ def _forward(x, y, parameters, residual, settings):
     carried = tuple(None if value is None else _carry(value) for value in given)
     result = _result(x)
     residual = None if residual is None else _carry(residual)
-    table = _numbers(passes.forward(space, launch, _carry(x), result, residual, carried, settings))
+    run = passes.forward(launch, settings, passes.forward_flags(settings, carried, residual, keep=True))
+    table = _numbers(run(space, _carry(x), residual, result, carried))
     _bring(result, y)
     if settings.training:
         reference.update_running(parameters, table, settings, launch.values)

@@ -4,7 +4,7 @@ Kernels are given addresses and numbers: each array would be seven arguments of 
 """
 
 from ctypes import c_float
-from functools import lru_cache, partial
+from functools import partial
 from math import prod
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ...jit import ceil_div
 from . import moments, toolkit
-from .memory import DTYPES, Memory, new_memory
+from .memory import DTYPES, new_memory
 from .policy import SETTLERS, THREADS
 
 if toolkit.SIMULATED:
@@ -69,56 +69,57 @@ class Launch:
         self.prepared = {}
         """Kernels that are ready to be launched, by name and device."""
 
-    def walk(self, space, name, data, *rest):
-        """Launch one of the family's kernels; on no elements there is nothing to do."""
-        if self.blocks:
-            kernel = self.prepared.get((name, space.device)) or self._prepare(
-                space, self.family, name, self.blocks, self.shared_bytes, self.team
-            )
-            kernel(space.stream, [*data, *self.sizes, *rest])
+    def walk(self, name, *numbers):
+        """A function of a space and memory that launches one of the family's kernels, with numbers after its sizes."""
+        numbers = *self.sizes, *numbers
+        return self._launching(self.family, name, numbers, self.blocks, self.shared_bytes, self.team)
 
-    def settle(self, space, name, *arguments):
-        """Launch one of the kernels on numbers for each channel."""
-        if self.channels:
-            kernel = self.prepared.get((name, space.device)) or self._prepare(
-                space, moments, name, ceil_div(self.channels, THREADS // SETTLERS)
-            )
-            kernel(space.stream, arguments)
+    def settle(self, name, *numbers):
+        """The same for one of the kernels on numbers for each channel."""
+        return self._launching(moments, name, numbers, ceil_div(self.channels, THREADS // SETTLERS))
 
-    def _prepare(self, space, module, name, blocks, shared_bytes=0, team=1):
-        kernel = launcher(self.words, getattr(module, name), module.KINDS[name], blocks, shared_bytes, team)
-        self.prepared[name, space.device] = kernel
-        return kernel
+    def _launching(self, module, name, numbers, blocks, *chip):
+        kernel, kinds = getattr(module, name), module.KINDS[name]
+        numbers = numbers_of(self.words, kinds, numbers)
+
+        def launch(space, *memories):
+            if blocks:  # else there is nothing to do
+                key = name, space.device
+                ready = self.prepared.get(key)
+                if ready is None:
+                    ready = self.prepared[key] = launcher(self.words, kernel, kinds, blocks, *chip)
+                ready(space.stream, memories, numbers)
+
+        return launch
 
 
 def launcher(words, kernel, kinds, blocks, shared_bytes=0, team=1):
-    """A function of the stream and the arguments that launches a kernel on the current device.
+    """A function of the stream, the memory and the numbers (see ``numbers_of``) that launches a kernel on the current
+    device.
 
     ``shared_bytes`` each block has on chip besides what the kernel's text asks for. Blocks that are a ``team`` run at
     the same time.
 
-    ``kinds`` has a letter for each argument: memory of data (d), of numbers for each channel in the dtype that is
-    computed in (n) or that of the parameters (p), or of counters (c); an integer of 32 or 64 bits (i, l); a number of
-    the dtype that is computed in (f).
+    ``kinds`` has a letter for each argument. First memory: of data (d), of numbers for each channel in the dtype that
+    is computed in (n) or that of the parameters (p), or of counters (c). Then numbers: an integer of 32 or 64 bits (i,
+    l); one of the dtype that is computed in (f).
     """
     if toolkit.SIMULATED:
         launch = toolkit.simulated(kernel, blocks, THREADS, shared_bytes, team)
-        return lambda stream, arguments: launch(*map(partial(_simulated, words), kinds, arguments))
-    launch = toolkit.prepared(kernel, types_of(words, kinds), blocks, THREADS, shared_bytes, team)
-    floats = [place for place, kind in enumerate(kinds) if kind == "f" and words.real == "float32"]
-
-    def launch_with(stream, arguments):
-        arguments = [value.address if type(value) is Memory else value for value in arguments]
-        for place in floats:
-            arguments[place] = _bits(arguments[place])
-        launch(stream, arguments)
-
-    return launch_with
+        known = partial(_simulated, words)
+        return lambda stream, memories, numbers: launch(*map(known, kinds, memories), *numbers)
+    return toolkit.prepared(kernel, types_of(words, kinds), blocks, THREADS, shared_bytes, team)
 
 
-@lru_cache(maxsize=256)
+def numbers_of(words, kinds, numbers):
+    """A kernel's last arguments as it is launched with them: float32 by its bits as an integer, of which cuda.core
+    packs some twenty in the time of a float of ctypes."""
+    of_float = np.dtype(words.real).type if toolkit.SIMULATED else _bits if words.real == "float32" else float
+    pairs = zip(kinds[-len(numbers) :], numbers, strict=True)
+    return [of_float(number) if kind == "f" else number for kind, number in pairs]
+
+
 def _bits(value):
-    """The bits of a float32 as an integer: cuda.core packs some twenty of them in the time of a float of ctypes."""
     return int.from_bytes(c_float(value), "little")
 
 
@@ -132,9 +133,7 @@ def types_of(words, kinds):
 
 
 def _simulated(words, kind, value):
-    """As kernels see arguments in the simulator."""
-    if not isinstance(value, Memory):
-        return np.dtype(words.real).type(value) if kind == "f" else value
+    """As kernels see memory in the simulator."""
     flat = np.asarray(new_memory(value.owner, value.address, (prod(value.shape),), value.dtype))
     if kind == "c":
         return Simulated(flat.view(np.int32), None, np.int32)

@@ -23,18 +23,23 @@ class Numba:
         """The stream that the array says it is in use on, or the default one."""
         return toolkit.interface(array).get("stream") or 0
 
-    def read(self, array, stream):
-        """What is known of an array; other streams' work on it is waited for."""
-        known = toolkit.interface(array)
+    def read(self, space, name, array):
+        """The memory of an argument; other streams' work on it is waited for."""
+        if not toolkit.reachable(array):
+            _refuse(space, name, array)
+        try:
+            known = toolkit.interface(array)
+        except TypeError as error:
+            raise TypeError(f"{name} {error}") from None
         other = known.get("stream")
-        if other and other != stream:
+        if other and other != space.stream:
             toolkit.synchronize(other)
         address, readonly = known["data"]
         shape, strides, dtype = tuple(known["shape"]), known.get("strides"), np.dtype(known["typestr"])
         if strides is not None and tuple(strides) == strides_of(shape, range(len(shape)), dtype.itemsize):
             strides = None
         metadata = shape, strides and tuple(strides), dtype_name(dtype), readonly
-        return Memory(array, address, metadata, toolkit.device_of(array))
+        return _checked(space, name, Memory(array, address, metadata), toolkit.device_of(array))
 
     def new(self, shape, dtype, order, device):
         """A new array and its address; its axes are in this order in memory."""
@@ -61,10 +66,12 @@ class CuPy(Numba):
     def stream(self, array):
         return self.cupy.cuda.get_current_stream().ptr
 
-    def read(self, array, stream):
+    def read(self, space, name, array):
+        if not isinstance(array, self.kind):
+            _refuse(space, name, array)
         strides = None if array.flags.c_contiguous else array.strides
         metadata = array.shape, strides, dtype_name(array.dtype), False
-        return Memory(array, array.data.ptr, metadata, array.device.id)
+        return _checked(space, name, Memory(array, array.data.ptr, metadata), array.device.id)
 
     def new(self, shape, dtype, order, device):
         dtype = sys.modules["ml_dtypes"].bfloat16 if dtype == "bfloat16" else dtype  # it came with the caller's array
@@ -92,21 +99,24 @@ class Torch(Numba):
     def stream(self, array):
         return 0 if toolkit.SIMULATED else self.current_stream(array.get_device())
 
-    def read(self, array, stream):
+    def read(self, space, name, array):
+        if not isinstance(array, self.kind):
+            _refuse(space, name, array)
         if array.requires_grad:
-            raise TypeError("requires a gradient, which this library does not record; expected it detached: .detach()")
+            raise TypeError(f"{name} requires a gradient, which is not recorded here; expected it detached: .detach()")
         if array.is_neg():
-            raise TypeError("is a view of another tensor's negative; expected numbers of its own: .resolve_neg()")
+            raise TypeError(f"{name} is a view of another tensor's negative; expected its own numbers: .resolve_neg()")
         if array.layout is not self.strided:
-            raise TypeError(f"has layout {array.layout}; expected a strided tensor")
-        dtype = array.dtype
-        dtype = self.names.get(dtype) or str(dtype)
+            raise TypeError(f"{name} has layout {array.layout}; expected a strided tensor")
+        dtype, address, device = self.names.get(array.dtype), array.data_ptr(), array.get_device()
+        if dtype and address % BYTES == 0 and device == space.device and array.is_contiguous():
+            return Memory(array, address, (array.shape, None, dtype, False))
         strides = None
         if not array.is_contiguous():
             size = array.element_size()
             strides = tuple(size * step for step in array.stride())
-        metadata = array.shape, strides, dtype, False
-        return Memory(array, array.data_ptr(), metadata, 0 if toolkit.SIMULATED else array.get_device())
+        memory = Memory(array, address, (array.shape, strides, dtype or str(array.dtype), False))
+        return _checked(space, name, memory, 0 if toolkit.SIMULATED else device)
 
     def new(self, shape, dtype, order, device):
         device, dtype = None if toolkit.SIMULATED else device, self.dtypes[dtype]
@@ -121,6 +131,9 @@ class Torch(Numba):
             return self.new(memory.shape, memory.dtype, order, device)
         array = self.torch.empty_like(memory.owner)
         return array, array.data_ptr()
+
+    def give(self, array, stream):
+        return array
 
 
 class Exchange(Numba):
@@ -137,14 +150,17 @@ class Exchange(Numba):
     def stream(self, array):
         return toolkit.LEGACY_STREAM
 
-    def read(self, array, stream):
-        view = toolkit.from_dlpack(array, stream)
+    def read(self, space, name, array):
+        if not isinstance(array, self.kind):
+            _refuse(space, name, array)
+        view = toolkit.from_dlpack(array, space.stream)
         shape, dtype, strides = tuple(view.shape), view.dtype, view.strides
         if strides is not None and tuple(strides) == strides_of(shape, range(len(shape)), 1):
             strides = None
         strides = strides and tuple(step * dtype.itemsize for step in strides)
         metadata = shape, strides, dtype_name(dtype), True
-        return Memory(array, view.ptr, metadata, 0 if toolkit.SIMULATED else view.device_id)
+        device = 0 if toolkit.SIMULATED else view.device_id
+        return _checked(space, name, Memory(array, view.ptr, metadata), device)
 
     def give(self, array, stream):
         if isinstance(array, self.kind):
@@ -163,29 +179,11 @@ class Space:
         self.stream = stream
         self.device = device
 
-    def read(self, name, value):
-        """The memory of an argument, or None; refused where the kernels cannot reach it."""
-        if value is None:
-            return None
-        kind = self.library.kind
-        if kind is object or not isinstance(value, kind):
-            if not toolkit.reachable(value):
-                kind = type(value).__name__
-                raise TypeError(f"{name} ({kind}) is on the host, but x lives on a CUDA device: copy it there")
-            if not isinstance(value, kind):  # whose stream would not wait for this one
-                expected = kind.__name__
-                raise TypeError(f"{name} is a {type(value).__name__}; expected an array of x's library, a {expected}")
-        try:
-            memory = self.library.read(value, self.stream)
-        except TypeError as error:  # which does not know the argument's name
-            raise TypeError(f"{name} {error}") from None
-        if memory.device != self.device:
-            place = "the host" if memory.device < 0 else f"CUDA device {memory.device}"
-            expected = "the current one" if name == "x" else "it on x's"
-            raise ValueError(f"{name} is on {place}; expected {expected}, CUDA device {self.device}")
-        if memory.strides is not None or memory.address % BYTES or memory.dtype not in DTYPES:
-            _check_elements(name, memory)
-        return memory
+    def read(self, names, values):
+        """The memory of each argument, or None; refused where the kernels cannot reach it."""
+        read = self.library.read
+        pairs = zip(names, values, strict=True)
+        return [None if value is None else read(self, name, value) for name, value in pairs]
 
     def empty(self, shape, dtype, order=None):
         """Memory for a new array of the caller's kind; its axes are in this order in memory."""
@@ -205,14 +203,27 @@ class Space:
 
 
 def space_of(x):
-    """Where a call on an array takes place, and the array's memory."""
+    """Where a call on an array takes place."""
     library = _library(x)
-    space = Space(library, library.stream(x), toolkit.current_device())
-    return space, space.read("x", x)
+    return Space(library, library.stream(x), toolkit.current_device())
 
 
-def _check_elements(name, memory):
-    """Refuse dtypes that kernels do not take, and elements that lie where they cannot read them."""
+def _refuse(space, name, value):
+    """Refuse an array that is not of x's library, whose stream would not wait for this one."""
+    kind = type(value).__name__
+    if not toolkit.reachable(value):
+        raise TypeError(f"{name} ({kind}) is on the host, but x lives on a CUDA device: copy it there")
+    expected = space.library.kind.__name__
+    raise TypeError(f"{name} is a {kind}; expected an array of x's library, a {expected}")
+
+
+def _checked(space, name, memory, device):
+    """Memory on a device; refused on another one, and dtypes that kernels do not take, and elements that lie where they
+    cannot read them."""
+    if device != space.device:
+        place = "the host" if device < 0 else f"CUDA device {device}"
+        expected = "the current one" if name == "x" else "it on x's"
+        raise ValueError(f"{name} is on {place}; expected {expected}, CUDA device {space.device}")
     shape, strides, dtype, _ = memory.metadata
     if dtype not in DTYPES:
         raise TypeError(f"{name} has dtype {dtype}; expected {', '.join(DTYPES)}")
@@ -220,6 +231,7 @@ def _check_elements(name, memory):
     steps = () if strides is None else zip(strides, shape, strict=True)
     if memory.address % size or any(step % size for step, count in steps if count > 1):
         raise ValueError(f"{name} is not aligned; expected elements at multiples of their {size} bytes")
+    return memory
 
 
 _LIBRARIES = {}

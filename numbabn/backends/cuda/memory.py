@@ -27,15 +27,13 @@ class Metadata(NamedTuple):
 class Memory:
     """An array on the device, whatever its library."""
 
-    __slots__ = ("address", "device", "metadata", "owner")
+    __slots__ = ("address", "metadata", "owner")
 
-    def __init__(self, owner, address, metadata, device=None):
+    def __init__(self, owner, address, metadata):
         self.owner = owner
         self.address = address
         self.metadata = metadata
         """A tuple of ``Metadata``'s fields."""
-        self.device = device
-        """The device's number; None of arrays that were made here."""
 
     @property
     def shape(self):
@@ -75,9 +73,9 @@ def new_memory(owner, address, shape, dtype, strides=None):
     return Memory(owner, address, (shape, strides, dtype, False))
 
 
-def alignment(memories):
+def alignment(addresses):
     """The most bytes, up to BYTES, that all addresses are multiples of."""
-    return gcd(BYTES, *[memory.address for memory in memories])
+    return gcd(BYTES, *addresses)
 
 
 def memory_of(metadata):
@@ -86,11 +84,11 @@ def memory_of(metadata):
     return base if isinstance(base, Memory) else base.base
 
 
-def apart(spans):
-    """Whether none of some pieces of memory, each an address and the one after it, share any."""
-    last = 0
-    for begin, end in sorted(spans):
-        if begin < last:
+def apart(addresses, sizes):
+    """Whether none of some pieces of memory share any."""
+    end = 0
+    for address, size in sorted(zip(addresses, sizes, strict=True)):
+        if address < end:
             return False
-        last = end
+        end = address + size
     return True

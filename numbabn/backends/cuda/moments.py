@@ -20,7 +20,7 @@ from .toolkit import cuda, device, kernel
 
 exact_sum = device(_exact_sum)
 
-KINDS = {"settle": "ninppppiffffi", "settle_gradients": "ninnpi"}
+KINDS = {"settle": "nnppppiiffffi", "settle_gradients": "nnnpii"}
 """Of the kernels' arguments (see ``launch.launcher``)."""
 
 HAS_GAMMA, HAS_BETA, HAS_RUNNING, KEEPS = 128, 256, 512, 1024
@@ -177,7 +177,7 @@ def without_lost(s, q, table, channels, channel):
 
 
 @kernel
-def settle(parts, count, table, gamma, beta, running_mean, running_var, channels, eps, old, new_mean, new_var, flags):
+def settle(parts, table, gamma, beta, running_mean, running_var, count, channels, eps, old, new_mean, new_var, flags):
     """The table, from the moments of all parts. 12 bytes per part and channel in float32.
 
     Parallel over channels: a block has some side by side, a few threads for each. (13 numbers and pointers: as tuples
@@ -197,7 +197,7 @@ def settle(parts, count, table, gamma, beta, running_mean, running_var, channels
 
 
 @kernel
-def settle_gradients(parts, count, table, gradients, dbeta_dgamma, channels):
+def settle_gradients(parts, table, gradients, dbeta_dgamma, count, channels):
     """dbeta and dgamma from the sums of all parts, as computed and as given away. 8 bytes per part and channel in
     float32; parallel as ``settle``."""
     width, sums = THREADS // SETTLERS, shared(table, 2, THREADS)

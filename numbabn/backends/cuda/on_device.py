@@ -18,12 +18,15 @@ from .libraries import space_of
 from .memory import DTYPES, Memory, Metadata, alignment, apart
 from .strided import copy
 
-PARAMETERS = "gamma", "beta", "running_mean", "running_var"
+FORWARD = "x", "gamma", "beta", "running_mean", "running_var", "residual", "out"
+BACKWARD = "x", "y", "table", "dy"
+"""The arrays of a call."""
 
 
 def statistics(x, axis):
     """``batch_stats``."""
-    space, x = space_of(x)
+    space = space_of(x)
+    (x,) = space.read(["x"], [x])
     view = _view(x.metadata, checks.channel_axis(axis, len(x.shape)))
     x = _viewable(space, view, x)
     launch = _launch(space, view, True, 1, [x])
@@ -33,21 +36,21 @@ def statistics(x, axis):
 
 def forward(x, parameters, residual, out, settings, axis, *, keep):
     """``batch_norm_forward``, and ``batch_norm``, which does not ``keep`` what the context refers to."""
-    space, x = space_of(x)
-    residual, out = space.read("residual", residual), space.read("out", out)
-    parameters = tuple(map(space.read, PARAMETERS, parameters))
-    plan = _plan_of(settings, axis, x, *parameters, residual, out)
+    space = space_of(x)
+    memories = space.read(FORWARD, (x, *parameters, residual, out))
+    plan = _plan_of(settings, axis, keep, memories)
+    x, *parameters, residual, out = memories
     view, y, packed = plan.view, out, parameters
-    if not plan.evident or not _apart(plan, x, residual, out, parameters, keep):
+    if not plan.evident or not _apart(plan, memories, keep):
         _check(x, parameters, residual, out, settings, view, keep)
         written = [out, *parameters[2:]] if settings.training else [out]
         x, residual = _viewable(space, view, x), _viewable(space, view, residual)
-        packed = tuple(_packed(space, value, written) for value in parameters)
+        packed = [_packed(space, value, written) for value in parameters]
         y = out if out is not None and view.fits(np.asarray(out)) else None
     y = space.empty_like(x, view.order) if y is None else y
 
     launch = _launch(space, view, settings.training, 1, [x, y] if residual is None else [x, y, residual])
-    table = passes.forward(space, launch, x, y, residual, packed, settings, keep=keep)
+    table = passes.forward(launch, settings, plan.flags)(space, x, residual, y, packed)
     if packed is not parameters and settings.training:
         for value, given in zip(packed[2:], parameters[2:], strict=True):
             if value is not given:
@@ -63,8 +66,8 @@ def forward(x, parameters, residual, out, settings, axis, *, keep):
 
 def backward(given, context, out):
     """``batch_norm_backward``."""
-    space, x = space_of(context.x)
-    y, table, dy = space.read("y", context.y), space.read("table", context.table), space.read("dy", given)
+    space = space_of(context.x)
+    x, y, table, dy = space.read(BACKWARD, (context.x, context.y, context.table, given))
     view, masked = context.view, y is not None
     dx_out = dresidual_out = None
     if out is not None or dy.metadata != x.metadata:
@@ -75,7 +78,8 @@ def backward(given, context, out):
     dresidual = _result(space, view, dresidual_out, x) if masked else None
 
     launch = _launch(space, view, context.training, 2, [x, dy, dx, y, dresidual] if masked else [x, dy, dx])
-    gradients = space.give(passes.backward(space, launch, dy, x, y, table, context, dx, dresidual))
+    run = passes.backward(launch, passes.backward_flags(context))
+    gradients = space.give(run(space, dy, x, y, table, dx, dresidual))
     dbeta, dgamma = (None if dtype is None else gradients[row] for row, dtype in enumerate(reversed(context.dtypes)))
     dresidual = _deliver(space, dresidual, dresidual_out) if masked else passed_on
     return Gradients(_deliver(space, dx, dx_out), dgamma, dbeta, dresidual)
@@ -88,28 +92,30 @@ class Plan(NamedTuple):
     evident: bool
     """Whether nothing can be wrong with the arrays but that some share memory, and none needs a copy."""
     sizes: tuple
-    """Bytes of x, residual, out and the parameters, 0 of those that are missing; empty if none is written."""
+    """Bytes of those arrays that there are; empty if none is written."""
     dtypes: tuple
     """NumPy's of gamma and beta, None where absent."""
+    flags: int
+    """What the pass is asked to do."""
 
 
-def _plan_of(settings, axis, *memories):
-    try:
-        return _plan(settings, axis, *[memory and memory.metadata for memory in memories])
-    except TypeError:  # the axis cannot be hashed, and there is an error that says so better
-        checks.channel_axis(axis, len(memories[0].shape))
-        raise
+def _plan_of(settings, axis, keep, memories):
+    if type(axis) is not int:  # True is no axis, though it equals 1
+        axis = checks.channel_axis(axis, len(memories[0].shape))
+    return _plan(settings, axis, keep, *[memory and memory.metadata for memory in memories])
 
 
-@lru_cache(maxsize=1024, typed=True)  # True is no axis, though it equals 1
-def _plan(settings, axis, x, *others):
+@lru_cache(maxsize=1024)
+def _plan(settings, axis, keep, *given):
     """The plan for metadata of x, the parameters, residual and out, which are looked at once."""
-    view = _view(x, checks.channel_axis(axis, len(x[0])))
-    x, *parameters, residual, out = (one and Metadata(*one) for one in (x, *others))
-    arrays = [x, residual, out, *parameters] if out or (settings.training and parameters[2]) else []
-    sizes = tuple(Memory(None, 0, one).nbytes if one else 0 for one in arrays)
+    given = [one and Metadata(*one) for one in given]
+    x, *parameters, residual, out = given
+    view = _view(x, checks.channel_axis(axis, len(x.shape)))
+    written = out or (settings.training and parameters[2])
+    sizes = tuple(Memory(None, 0, one).nbytes for one in given if one and written)
     dtypes = tuple(one and DTYPES[one.dtype] for one in parameters[:2])
-    return Plan(view, _evident(x, parameters, residual, out, settings, view), sizes, dtypes)
+    flags = passes.forward_flags(settings, parameters, residual, keep=keep)
+    return Plan(view, _evident(x, parameters, residual, out, settings, view), sizes, dtypes, flags)
 
 
 @lru_cache(maxsize=1024)
@@ -135,25 +141,26 @@ def _evident(x, parameters, residual, out, settings, view):
     return not any(one is not None and one.readonly for one in written)
 
 
-def _apart(plan, x, residual, out, parameters, keep):
+def _apart(plan, memories, keep):
     """Whether nothing that is written shares memory, but that ``out`` may be x, unless that is to keep, or residual."""
     if not plan.sizes:
         return True
+    addresses, sizes = [memory.address for memory in memories if memory is not None], plan.sizes
+    x, *_, residual, out = memories
     if out is not None and ((out.address == x.address and not keep) or (residual and out.address == residual.address)):
-        out = None
-    arrays = zip((x, residual, out, *parameters), plan.sizes, strict=True)
-    return apart([(one.address, one.address + size) for one, size in arrays if size and one is not None])
+        addresses, sizes = addresses[:-1], sizes[:-1]
+    return apart(addresses, sizes)
 
 
 def _launch(space, view, training, inputs, memories):
-    card = toolkit.card(space.device)
-    return launch_for(view.canonical, memories[0].dtype, alignment(memories), training, inputs, card)
+    fit = alignment([memory.address for memory in memories])
+    return launch_for(view.canonical, memories[0].dtype, fit, training, inputs, toolkit.card(space.device))
 
 
 def _check(x, parameters, residual, out, settings, view, keep):
     """Look at a forward call's arrays as if they were NumPy's."""
     expected = "float64" if x.dtype == "float64" else "float32"
-    for name, value in zip(PARAMETERS, parameters, strict=True):
+    for name, value in zip(FORWARD[1:5], parameters, strict=True):
         if value is not None and value.dtype != expected:
             beside = f"beside x of {x.dtype} on a CUDA device"
             raise TypeError(f"{name} has dtype {value.dtype}; expected {expected} {beside}")
@@ -166,7 +173,7 @@ def _check_gradients(space, x, y, dy, context, out):
     """The same for those of a backward call; returns the memory of both outputs."""
     x, y = _metadata(x), _metadata(y)
     dy = checks.like("dy", _metadata(dy), "x", x)
-    pair = tuple(map(space.read, checks.GRADIENTS, checks.gradient_pair(out, context)))
+    pair = space.read(checks.GRADIENTS, checks.gradient_pair(out, context))
     checks.gradient_outputs(tuple(map(_metadata, pair)), dy, x, y)
     return pair
 

@@ -1,9 +1,11 @@
-"""The launches of a pass, on memory of the device: one where blocks hold channels on chip. Else, where they are asked
-for, sums over parts, what is settled from them, and the walk that writes.
+"""The launches of a pass: one where blocks hold channels on chip. Else, where they are asked for, sums over parts, what
+is settled from them, and the walk that writes.
 
-All three functions take a ``Space``, which has the stream and new memory, a ``Launch`` and ``Memory``; they write
-their outputs, and check nothing.
+A pass is made once for a ``Launch`` and flags, and is then a function of a ``Space``, which has the stream and new
+memory, and of ``Memory``. It writes its outputs, and checks nothing.
 """
+
+from functools import lru_cache
 
 from ...checks import Settings
 from ..flags import ADDS, CLIPS, FILLS, FROM_X, FROM_Y, FROZEN, MEASURES, WRITES
@@ -15,61 +17,94 @@ MEASURING = Settings(training=True, momentum=0.0, eps=0.0, correction=0.0, relu=
 """For statistics alone."""
 
 
-def forward(space, launch, x, y, residual, parameters, settings, *, keep=True):
-    """Write y, update running statistics in training, and return the table if it is to ``keep``."""
-    flags = WRITES | (0 if residual is None else ADDS) | (CLIPS if settings.relu else 0) | (KEEPS if keep else 0)
-    return _forward(space, launch, (x, x if residual is None else residual, y), parameters, settings, flags)
+def forward_flags(settings, parameters, residual, *, keep):
+    """What a forward pass is asked to do: the table is returned if it is to ``keep``."""
+    gamma, beta, running_mean, _ = parameters
+    flags = WRITES | FILLS | (MEASURES if settings.training else 0) | (CLIPS if settings.relu else 0)
+    flags |= (0 if residual is None else ADDS) | (KEEPS if keep else 0)
+    flags |= (0 if gamma is None else HAS_GAMMA) | (0 if beta is None else HAS_BETA)
+    return flags | (HAS_RUNNING if settings.training and running_mean is not None and settings.momentum else 0)
+
+
+def backward_flags(context):
+    """What a backward pass is asked to do."""
+    opened = (FROM_X if context.y is None else FROM_Y) if context.relu else 0
+    return opened | (0 if context.training else FROZEN)
 
 
 def statistics(space, launch, x):
     """The table, which has the batch's statistics alone."""
-    return _forward(space, launch, (x, x, x), (None,) * 4, MEASURING, KEEPS)
+    return forward(launch, MEASURING, MEASURES | KEEPS)(space, x, None, x, (None,) * 4)
 
 
-def _forward(space, launch, data, parameters, settings, flags):
-    """A forward pass, which writes ``data``'s last array if WRITES."""
-    gamma, beta, running_mean, _ = parameters
-    # kernels on chip do not write a table that nobody wants, and some parameter can stand in for it
-    table = None if flags & KEEPS or not launch.shared_bytes else next(filter(None, parameters), None)
-    table = table or space.empty((6, launch.channels), launch.words.real)
-    flags |= (FILLS if flags & WRITES else 0) | (MEASURES if settings.training else 0)
-    flags |= (0 if gamma is None else HAS_GAMMA) | (0 if beta is None else HAS_BETA)
+@lru_cache(maxsize=1024)
+def forward(launch, settings, flags):
+    """Of x, residual, y and parameters: writes y, updates running statistics, and returns the table or None."""
     weights = 1.0, 0.0, 0.0
-    if settings.training and running_mean is not None and launch.values and settings.momentum:
-        flags |= HAS_RUNNING
+    if not launch.values:
+        flags &= ~HAS_RUNNING
+    elif flags & HAS_RUNNING:
         weights = running_weights(settings.momentum, settings.correction, launch.values)
-    memory = [table if value is None else value for value in parameters]  # which flags say not to read
+    shape, real, keeps = (6, launch.channels), launch.words.real, flags & KEEPS
     if launch.shared_bytes:
-        arrays = *data, table, *memory, *_for_teams(space, launch, 3, table)
-        launch.walk(space, "forward_on_chip", arrays, settings.eps, *weights, flags)
-        return table if flags & KEEPS else None
-    parts = table
-    if settings.training:
-        parts = space.empty((3 * launch.count * launch.channels,), launch.words.real)
-        launch.walk(space, "sum_parts", (data[0], parts, table))
-    launch.settle(space, "settle", parts, launch.count, table, *memory, launch.channels, settings.eps, *weights, flags)
-    if flags & WRITES:
-        launch.walk(space, "normalize", (*data, table), flags)
-    return table
+        write = launch.walk("forward_on_chip", settings.eps, *weights, flags)
+
+        def on_chip(space, x, residual, y, parameters):
+            # a table that nobody wants is not written, and some parameter can stand in for it
+            table = (None if keeps else next(filter(None, parameters), None)) or space.empty(shape, real)
+            numbers = [table if value is None else value for value in parameters]  # which flags say not to read
+            write(space, x, residual or x, y, table, *numbers, *_for_teams(space, launch, 3, table))
+            return table if keeps else None
+
+        return on_chip
+
+    measure = launch.walk("sum_parts")
+    settle = launch.settle("settle", launch.count, launch.channels, settings.eps, *weights, flags)
+    write = launch.walk("normalize", flags)
+
+    def in_parts(space, x, residual, y, parameters):
+        table = parts = space.empty(shape, real)
+        if settings.training:
+            parts = space.empty((3 * launch.count * launch.channels,), real)
+            measure(space, x, parts, table)
+        settle(space, parts, table, *[table if value is None else value for value in parameters])
+        if flags & WRITES:
+            write(space, x, residual or x, y, table)
+        return table
+
+    return in_parts
 
 
-def backward(space, launch, dy, x, y, table, context, dx, dresidual):
-    """Write dx and, where ReLU followed a residual, dresidual; return dbeta and dgamma, one after the other."""
-    flags = 0 if context.training else FROZEN
-    if context.relu:
-        flags |= FROM_X if y is None else FROM_Y
-    inputs, outputs = (dy, x, x if y is None else y), (dx, dx if dresidual is None else dresidual)
-    dbeta_dgamma = space.empty((2, launch.channels), launch.words.parameter)
+@lru_cache(maxsize=1024)
+def backward(launch, flags):
+    """Of dy, x, y, table, dx and dresidual: writes dx and, where ReLU followed a residual, dresidual; returns dbeta and
+    dgamma, one after the other."""
+    real, parameter = launch.words.real, launch.words.parameter
     if launch.shared_bytes:
-        parts, counters = _for_teams(space, launch, 2, table)
-        launch.walk(space, "backward_on_chip", (*inputs, *outputs, table, dbeta_dgamma, parts, counters), flags)
+        write = launch.walk("backward_on_chip", flags)
+
+        def on_chip(space, dy, x, y, table, dx, dresidual):
+            dbeta_dgamma = space.empty((2, launch.channels), parameter)
+            teams = _for_teams(space, launch, 2, table)
+            write(space, dy, x, y or x, dx, dresidual or dx, table, dbeta_dgamma, *teams)
+            return dbeta_dgamma
+
+        return on_chip
+
+    measure = launch.walk("sum_gradient_parts", flags)
+    settle = launch.settle("settle_gradients", launch.count, launch.channels)
+    write = launch.walk("write_gradient", flags)
+
+    def in_parts(space, dy, x, y, table, dx, dresidual):
+        dbeta_dgamma = space.empty((2, launch.channels), parameter)
+        parts = space.empty((2 * launch.count * launch.channels,), real)
+        gradients = space.empty((2 * launch.channels,), real)
+        measure(space, dy, x, y or x, parts, table)
+        settle(space, parts, table, gradients, dbeta_dgamma)
+        write(space, dy, x, y or x, dx, dresidual or dx, table, gradients)
         return dbeta_dgamma
-    parts = space.empty((2 * launch.count * launch.channels,), launch.words.real)
-    gradients = space.empty((2 * launch.channels,), launch.words.real)
-    launch.walk(space, "sum_gradient_parts", (*inputs, parts, table), flags)
-    launch.settle(space, "settle_gradients", parts, launch.count, table, gradients, dbeta_dgamma, launch.channels)
-    launch.walk(space, "write_gradient", (*inputs, *outputs, table, gradients), flags)
-    return dbeta_dgamma
+
+    return in_parts
 
 
 def _for_teams(space, launch, sums, unused):

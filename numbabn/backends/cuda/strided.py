@@ -85,8 +85,8 @@ def _copy(space, source, target):
     words = Words(dtype, 1, "float64" if dtype == "float64" else "float32")
     blocks = min(COPIERS, ceil_div(size, THREADS))
     (source, s), (target, t) = _extent(source), _extent(target)
-    arguments = source, target, size, *shape[1:], s, *sources, t, *targets
-    _prepared(words, blocks, space.device)(space.stream, arguments)
+    numbers = size, *shape[1:], s, *sources, t, *targets
+    _prepared(words, blocks, space.device)(space.stream, (source, target), numbers)
 
 
 @lru_cache(maxsize=256)

@@ -260,7 +260,7 @@ else:
         return answer[0] if answer else None
 
     def prepared(kernel, types, blocks, threads, shared_bytes, team):
-        """A function of the stream and the arguments that launches a kernel on the current device.
+        """A function of the stream, the memory and the numbers that launches a kernel on the current device.
 
         Compiling it, or loading it from the cache, is done before. What blocks hold on chip must be allowed for, for
         all the shapes that a kernel is launched for: as much as there is, the L1 cache's share, too. Of teams as many
@@ -282,7 +282,12 @@ else:
         config = LaunchConfig(
             grid=(blocks, 1, 1), block=(threads, 1, 1), shmem_size=shared_bytes, is_cooperative=team > 1
         )
-        return lambda stream, arguments: launch_on(_stream(stream, device), config, known.kernel, *arguments)
+
+        def launch(stream, memories, numbers):
+            addresses = [memory.address for memory in memories]
+            launch_on(_stream(stream, device), config, known.kernel, *addresses, *numbers)
+
+        return launch
 
     @functools.lru_cache(maxsize=64)
     def _stream(handle, device):
