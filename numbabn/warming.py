@@ -5,9 +5,9 @@ import numpy as np
 from .checks import FLOATS
 from .functional import batch_norm_backward, batch_norm_forward, batch_stats
 
-ROWS = ((8, 64), (2_000, 64))
+ROWS = ((2, 64), (2, 8192), (64, 64), (2_000, 64))
 PLANES = ((2, 3, 64), (128, 256, 32))
-"""Small enough for one thread; large enough for several."""
+"""Small enough for one thread, large enough for several; of rows, few and more."""
 
 SHAPES = {"NHWC": ROWS, "NCHW": ROWS + PLANES}
 """Channels-first arrays with short rows use both families."""

@@ -41,6 +41,7 @@ CASES = [
     Case("NC-tall", (1025, 5)),
     Case("NC-wide", (3, 4099)),
     Case("NC-wider", (5, 20_001)),
+    Case("NC-wide-nine", (9, 2101)),
     Case("NC-one-channel", (4097, 1)),
     Case("NC-65", (257, 65)),
     Case("NC-transposed", (300, 20), memory="F"),
@@ -52,6 +53,7 @@ CASES = [
     Case("NCHW-one-spatial", (9, 5, 1, 1)),
     Case("NCHW-two-values", (2, 5, 1, 1)),
     Case("NCHW-2x2", (7, 10, 2, 2)),
+    Case("NCHW-few", (2, 300, 3, 3)),
     Case("NCHW-parallel", (16, 33, 9, 11)),
     Case("NCHW-crowded", (4, 136, 4, 8)),
     Case("NCHW-channels-last", (3, 13, 5, 5), memory="channels_last"),
@@ -76,7 +78,7 @@ BENCHMARKS = [
 ]
 """What asv times, commit by commit: three layers of a ResNet-50 in both layouts, and a tall table. Named by shape."""
 
-TINY = [Case("NCHW-8x16x8x8", (8, 16, 8, 8)), Case("NC-32x10", (32, 10))]
+TINY = [Case("NCHW-8x16x8x8", (8, 16, 8, 8)), Case("NC-32x10", (32, 10)), Case("NC-4x2048", (4, 2048))]
 """Arrays so small that asv times the call itself."""
 
 EPILOGUES = [(None, False), ("relu", False), (None, True), ("relu", True)]

@@ -174,14 +174,15 @@ WARM = """
 import numpy as np
 import numbabn as nbn
 from numbabn import jit
-from numbabn.backends.cpu import planes, rows
+from numbabn.backends.cpu import few, planes, rows
 nbn.warmup()
 def compiled():
-    functions = [f for module in (planes, rows) for f in vars(module).values()]
+    functions = [f for module in (few, planes, rows) for f in vars(module).values()]
     kernels = [f for f in functions if isinstance(f, jit.kernel)]
     return sum(len(k.serial.signatures) + len(k.parallel.signatures) for k in kernels)
 before = compiled()
-for shape in ((8, 16, 8, 8), (8, 16, 3, 3), (32, 10), (64, 16, 28, 28), (64, 64, 3, 3), (3, 1, 300, 300), (9000, 8)):
+shapes = (4, 10), (2, 9000), (2, 9000, 2, 2), (8, 16, 8, 8), (8, 16, 3, 3), (32, 10), (3, 1, 300, 300), (9000, 8)
+for shape in (*shapes, (64, 16, 28, 28), (64, 64, 3, 3)):
     x = np.random.default_rng(0).normal(size=shape).astype("f4")
     for training in (True, False):
         _, context = nbn.batch_norm_forward(x, None, None, np.zeros(shape[1]), np.ones(shape[1]), training=training)

@@ -22,12 +22,6 @@ mean is a million standard deviations from 0.
 """
 
 
-FEW = 4
-"""Most values per channel for which statistics are float64's, and the gradient in training is left to float64 NumPy: dx
-is then little but what two almost equal terms differ by. With 2 values per channel of deviation 10, variances from
-float32 sums left a median of 6 % of it wrong."""
-
-
 def unfilled_table(channels):
     """A table with nothing filled in yet."""
     return np.empty((6, channels))

@@ -1,7 +1,8 @@
 """Batch normalization for NumPy arrays in parallel Numba kernels.
 
 Two families: ``planes`` where a channel's values lie in long contiguous rows, ``rows`` where channels lie side by side,
-or where their rows are short. Each is two kernels, ``forward`` and ``backward``. Their words:
+or where their rows are short; in training ``few`` takes those of the latter that have very few values. Each is two
+kernels, ``forward`` and ``backward``. Their words:
 
 walk      one pass over memory: the first takes sums, the second writes; inference has one
 row       contiguous elements that a walk takes together
@@ -19,6 +20,7 @@ What is where, in the order of a call::
     policy, machine, flags      numbers that work is cut by; the caches; what a kernel is asked for
     ..host                      the table: numbers of each channel that forward leaves for backward
     parameters                  its rows that are given; running statistics
+    few                         all of the family
     planes, rows                the kernels, and their second walks over one part; ``jit.kernel`` picks their parallel
                                 or serial version, and adds ``threads``
     planes_cut, rows_cut        how work is cut
@@ -35,10 +37,10 @@ import numpy as np
 
 from .. import reference
 from ..flags import ADDS, CLIPS, FILLS, FROM_X, FROM_Y, FROZEN, MEASURES, WRITES
-from ..host import FEW, MEAN, VAR, inference_table, training_table, unfilled_table
-from . import planes, rows
+from ..host import MEAN, VAR, inference_table, training_table, unfilled_table
+from . import few, planes, rows
 from .machine import fast_third_level_cache, second_level_cache
-from .policy import CHANNEL_WORK, PLANES_FROM, STREAM_FROM, STREAM_INFERENCE_FROM
+from .policy import CHANNEL_WORK, FEW_IN_ROWS, FEW_SIDE_BY_SIDE, PLANES_FROM, STREAM_FROM, STREAM_INFERENCE_FROM
 
 HALVES = False
 """Whether data may be float16 or bfloat16: Numba has no arithmetic for them on the CPU."""
@@ -52,7 +54,8 @@ def statistics(x):
     table = unfilled_table(x.shape[1])
     x = _writeable(x)
     given = NO_PARAMETERS[x.dtype]
-    _family(x).forward(x, x, x, *given, table, (0.0, 0.0, 0.0), MEASURES, _machine(), work=_work(x))
+    run = _family(x, training=True).forward
+    run(x, x, x, *given, table, (0.0, 0.0, 0.0), MEASURES, _machine(), work=_work(x))
     return table[MEAN], table[VAR]
 
 
@@ -78,16 +81,13 @@ def forward_inference(x, y, parameters, residual, settings):
 
 def backward(dy, context, dx, dresidual):
     """Gradients with respect to x, gamma, beta and the residual."""
-    if context.training and dy.shape[0] * dy.shape[2] <= FEW:
-        with np.errstate(all="ignore"):  # as the kernels do
-            return reference.backward(dy, context, dx, dresidual)
     flags = 0 if context.training else FROZEN
     if context.relu:
         flags |= FROM_X if context.y is None else FROM_Y
     x = _writeable(context.x)
     y = x if context.y is None else context.y
     outputs = dx, dx if dresidual is None else dresidual
-    run = _family(x).backward
+    run = _family(x, context.training).backward
     dbeta, dgamma = run(_writeable(dy), x, y, outputs, context.table, flags, _machine(), work=_work(x))
     return dgamma, dbeta
 
@@ -118,12 +118,16 @@ def _forward(x, y, parameters, table, residual, settings, flags):
     scalars = settings.eps, settings.momentum, settings.correction
     machine = _machine(0 if flags & MEASURES else 3 if flags & ADDS else 2)
     work = _work(x) if flags & MEASURES else x.size
-    _family(x).forward(x, residual, y, *parameters, table, scalars, flags, machine, work=work)
+    run = _family(x, flags & MEASURES).forward
+    run(x, residual, y, *parameters, table, scalars, flags, machine, work=work)
     return table
 
 
-def _family(x):
-    return planes if x.shape[2] >= PLANES_FROM else rows
+def _family(x, training):
+    outer, _, inner = x.shape
+    if training and outer * inner <= (FEW_SIDE_BY_SIDE if inner == 1 else FEW_IN_ROWS):
+        return few
+    return planes if inner >= PLANES_FROM else rows
 
 
 def _work(x):

@@ -9,7 +9,7 @@ can miscompile pointers that travel through integers.
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import carray, types
 from numba.extending import intrinsic, overload
 from numba.np.numpy_support import as_dtype
 
@@ -67,6 +67,12 @@ def pointer_to(typingctx, memory, offset):
         return element_pointer(context, builder, memory, *args)
 
     return types.CPointer(memory.dtype)(memory, types.intp), codegen
+
+
+@device
+def columns(table, first):
+    """The table from a channel on: counted from 0, LLVM can vectorise loops over channels."""
+    return carray(pointer_to(table, first), table.shape)
 
 
 @intrinsic

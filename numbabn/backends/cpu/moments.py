@@ -13,7 +13,7 @@ import numpy as np
 
 from ...jit import device, noinline, shared
 from .. import host
-from ..host import FEW, INVSTD, MEAN, REST, VAR
+from ..host import INVSTD, MEAN, REST, VAR
 from .memory import cast, vector_length
 
 exact_sum = shared(host.exact_sum)
@@ -61,12 +61,12 @@ def is_near(s, q, weight):
 def verdict(x, s, q, n, eps):
     """Whether sums about a finite shift give the variance of ``n`` values of ``x``.
 
-    Squares that overflowed or lost digits are HARD, and so are few values, whose gradient needs their variance to more
-    digits than their dtype has. All zeros are good: the variance is 0, or next to nothing beside eps. So is a NaN.
+    Squares that overflowed or lost digits are HARD. All zeros are good: the variance is 0, or next to nothing beside
+    eps. So is a NaN.
     """
     if (q == 0 and s == 0 and eps > least_eps(x)) or q != q:
         return GOOD
-    if n <= FEW or not n * least_square(x) < q < np.inf:
+    if not n * least_square(x) < q < np.inf:
         return HARD
     return GOOD if is_near(s, q, 1.0 / n) else FAR
 
@@ -103,8 +103,6 @@ def settle_all(x, shape, count, shifts, sums, table, eps):
     """
     noinline()
     n, inner = float(shape[0] * shape[2]), shape[2]
-    if n <= FEW:
-        return False
     least, weight = n * least_square(x), 1.0 / n
     good = np.intp(0)
     for c in range(count):

@@ -19,6 +19,15 @@ PLANES_RUN = 4096
 PLANES_PART = 16
 """Runs per part: 64 Ki elements, where two threads begin to pay (see ``jit.SERIAL_BELOW``)."""
 
+FEW_SIDE_BY_SIDE, FEW_IN_ROWS = 8, 24
+"""Most values per channel that ``few`` takes in training, where channels lie side by side and where they lie in short
+rows. Two cores of an EPYC, forward in training and backward, by ``rows`` and by ``few``: (8, 256) 24 and 20 us, 19 and
+16; (16, 16384) 224 and 247, 254 and 291; (2, 2048, 2, 2) 199 and 217, 69 and 68; (8, 512, 2, 2) 90 and 130, 103 and
+104."""
+
+FEW_PIECE = 256
+"""Channels that ``few`` takes at a time: the nine float64 numbers that each needs fill half of a first-level cache."""
+
 ROWS_LANES = 64
 """Least width of a row: narrower ones (few channels) are read several at a time, so that vectors are full."""
 

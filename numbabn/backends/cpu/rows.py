@@ -6,13 +6,13 @@ of all tiles, walk by walk, and what lies between the walks is done by one.
 """
 
 import numpy as np
-from numba import carray, prange
+from numba import prange
 
 from ...jit import device, kernel, noinline, thread_count
 from ..flags import MEASURES, WRITES
 from .constants import FORWARD, FORWARD_AND_H, GRADIENT, A, B, H, U, dgamma_from, gradient, set_constants
 from .lanes import add_lanes, add_sums, all_true, clear, padded, run_memory, spread, workspace
-from .memory import fence, pointer, pointer_to
+from .memory import columns, fence, pointer
 from .moments import fill_invstd
 from .parameters import fill_table, update_running
 from .policy import ROWS_TILE
@@ -41,12 +41,6 @@ def add_parts(parts, sums):
     clear(sums, np.intp(0), parts.shape[2])
     for part in range(parts.shape[0]):
         add_sums(parts[part], parts.shape[2], sums)
-
-
-@device
-def columns(table, first):
-    """The table from a channel on: counted from 0, LLVM can vectorise loops over channels."""
-    return carray(pointer_to(table, first), table.shape)
 
 
 # Forward ------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from functools import lru_cache, partial
 from math import gcd
 
 from ...jit import ceil_div
-from ..host import FEW
 from . import planes, policy, rows
 from .launch import Launch, Words
 from .memory import DTYPES
@@ -34,7 +33,7 @@ def launch_for(shape, dtype, alignment, training, inputs, card):
     """
     outer, channels, inner = shape
     values, itemsize = outer * inner, DTYPES[dtype].itemsize
-    real = "float64" if dtype == "float64" or (training and values <= FEW) else "float32"
+    real = "float64" if dtype == "float64" or (training and values <= policy.FEW) else "float32"
     lanes = max(1, alignment // itemsize)
     lanes = min(lanes, policy.LANES_OF_FLOAT64) if real == "float64" else lanes
     inference = inputs == 1 and not training
