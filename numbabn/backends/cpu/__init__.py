@@ -10,7 +10,7 @@ lane      a column of rows that lie side by side: one channel's, as long as rows
 run       what is summed in the dtype of the data
 part      runs that are added up in float64
 tile      some neighbouring lanes of all rows
-group     neighbouring channels whose short rows are written together
+group     neighbouring channels of short rows, taken together
 span      neighbouring elements of several channels, written in one loop
 source    where the second walk reads: the arrays, or copies
 task      what a thread takes at a time: a channel, a tile, or a part of one
@@ -125,9 +125,9 @@ def _forward(x, y, parameters, table, residual, settings, flags):
 
 def _family(x, training):
     outer, _, inner = x.shape
-    if training and outer * inner <= (FEW_SIDE_BY_SIDE if inner == 1 else FEW_IN_ROWS):
-        return few
-    return planes if inner >= PLANES_FROM else rows
+    if inner >= PLANES_FROM:
+        return planes
+    return few if training and outer * inner <= (FEW_SIDE_BY_SIDE if inner == 1 else FEW_IN_ROWS) else rows
 
 
 def _work(x):

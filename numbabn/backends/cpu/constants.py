@@ -70,6 +70,20 @@ def set_constants(x, table, count, values):
 
 
 @device
+def set_gradient_constants(x, table, sums, count, weight, values):
+    """The others, from the sums of dy and of dy * d * h, the latter of which become those of dy * xhat."""
+    noinline()
+    for c in range(count):
+        sums[1, c] = dgamma_from(x, table, c, sums[0, c], sums[1, c])
+    for c in range(count):
+        values[U, c] = gradient(x, table, c, sums[0, c], sums[1, c], weight)[0]
+    for c in range(count):
+        values[A, c] = gradient(x, table, c, sums[0, c], sums[1, c], weight)[1]
+    for c in range(count):
+        values[B, c] = gradient(x, table, c, sums[0, c], sums[1, c], weight)[2]
+
+
+@device
 def dgamma_from(x, table, channel, dbeta, dgamma):
     """The sum of dy * xhat from that of dy * d * h, which lacks what the mean lost."""
     return without_missing(dgamma, lost_of_mean(x, table, channel) * table[INVSTD, channel], dbeta)

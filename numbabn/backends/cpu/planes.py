@@ -2,10 +2,9 @@
 
 Where there are enough channels to go round, one thread takes a channel through both walks. The slice that it has just
 read for the sums is then still in its L2 cache; the second walk goes backwards, to meet the freshest first, and asks
-for the same place of the next channel ahead of its time. Rows too short to be streamed alone are written together with
-their neighbours'; those that crowd a few sets of the cache are copied (``planes_source``). Where there are few
-channels, threads share the parts of all of them, walk by walk. Inference has one walk, over memory in order
-(``planes_spans``).
+for the same place of the next channel ahead of its time. Channels of short rows are taken together with their
+neighbours; rows that crowd a few sets of the cache are copied (``planes_source``). Where there are few channels,
+threads share the parts of all of them, walk by walk. Inference has one walk, over memory in order (``planes_spans``).
 
 How channels are cut into runs and parts depends on the shape alone (``planes_cut``), so that results do not depend on
 the number of threads.
@@ -16,16 +15,24 @@ from numba import prange
 
 from ...jit import device, kernel, noinline, share, thread_count
 from ..flags import MEASURES, STREAMS, WRITES
-from .constants import B, H, R, affine, dgamma_from, gradient, set_constants
-from .lanes import scratch
-from .memory import fence, pointer, to_boundary, vector_length
+from .constants import B, H, M, P, R, affine, dgamma_from, gradient, set_constants, set_gradient_constants
+from .lanes import scratch, totals
+from .memory import columns, fence, pointer, to_boundary, vector_length
 from .moments import fill_invstd
 from .parameters import fill_table, update_running
 from .planes_cut import ahead_of_output, group_size, is_channelwise, part_count, run_at, runs_of, task_at, tasks_of
 from .planes_outputs import write_gradient, write_normalized, write_whole_gradient, write_whole_normalized
 from .planes_source import ahead_from, as_it_lies, copies_for, is_crowded, moved, reach_of_prefetch, source_of
 from .planes_spans import normalize_group, normalize_span, write_group_gradient
-from .planes_statistics import Sums, add_parts, channel_statistics, settle_channels, shared_sums
+from .planes_statistics import (
+    Sums,
+    add_parts,
+    channel_statistics,
+    first_shift,
+    group_statistics,
+    settle_channels,
+    shared_sums,
+)
 from .planes_sums import part_gradient_sums, part_sums
 from .policy import AHEAD
 from .simd import splat
@@ -67,13 +74,16 @@ def forward_of_channels(arrays, walk, table, channels, group, copying, eps):
     shape, flags, _ = walk
     x = arrays[0]
     crowded, reach = copying
-    constants = scratch(x, R + 1, shape[1] if group > 1 else np.intp(0))  # columns are counted as channels are
+    constants = scratch(x, H + 1, shape[1] if group > 1 else np.intp(0))  # columns are counted as channels are
+    sums = totals(group)
     lying, copies = as_it_lies(x, x, shape), copies_for(x, shape, group, 1, crowded)
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
         source = source_of(lying, (start, stop), copies, reach)
-        for channel in range(start, stop):
-            channel_statistics(x, shape, channel, table, eps, source)
+        if group > 1:
+            group_statistics(x, shape, (start, stop), table, eps, source, constants, sums)
+        else:
+            channel_statistics(x, shape, start, first_shift(x, shape, start), table, eps, source)
         if flags & WRITES and group > 1:
             normalize_group(arrays, source, walk, table, (start, stop), constants)
         elif flags & WRITES:
@@ -111,7 +121,7 @@ def forward(x, residual, y, gamma, beta, running_mean, running_var, table, scala
     if flags & WRITES:
         flags = with_streams(flags, y, y, machine, threads)
     channelwise = is_channelwise(shape, threads)
-    group = group_size(shape, flags)
+    group = group_size(shape)
     crowded = bool(flags & WRITES) and is_crowded(x, group, 1, machine)
     copying = crowded, reach_of_prefetch(x, group, 1, machine)
     phase = IN_ORDER if not flags & MEASURES else WHOLE if channelwise else SUMS
@@ -173,6 +183,32 @@ def write_part_gradient(inputs, outputs, source, walk, table, sums, channel, par
 
 
 @device
+def channel_gradient_sums(inputs, shape, channel, numbers, flags, source):
+    """Sums of dy and of dy * d * h over a channel, with its ``affine``."""
+    dbeta, dgamma = 0.0, 0.0
+    for part in range(source.cut.parts):
+        part_dbeta, part_dgamma = part_gradient_sums(inputs, shape, channel, part, numbers, flags, source)
+        dbeta += part_dbeta
+        dgamma += part_dgamma
+    return dbeta, dgamma
+
+
+@device
+def sum_group_gradients(inputs, shape, channels, table, flags, source, constants, sums):
+    """dbeta and dgamma of neighbouring channels, and all their constants."""
+    noinline()
+    x = inputs[1]
+    start, stop = channels
+    own, values = columns(table, start), columns(constants, start)
+    set_constants(x, own, stop - start, values)
+    for channel in range(start, stop):
+        numbers = constants[M, channel], constants[P, channel], constants[R, channel], constants[H, channel]
+        dbeta, dgamma = channel_gradient_sums(inputs, shape, channel, numbers, flags, source)
+        sums[0, channel], sums[1, channel] = dbeta, dgamma
+    set_gradient_constants(x, own, columns(sums, start), stop - start, 1.0 / (shape[0] * shape[2]), values)
+
+
+@device
 def backward_of_channels(inputs, outputs, walk, table, sums, channels, group, copying):
     """Both walks over a thread's channels, one group after the other."""
     shape, flags, _ = walk
@@ -183,16 +219,12 @@ def backward_of_channels(inputs, outputs, walk, table, sums, channels, group, co
     for start in range(channels[0], channels[1], group):
         stop = min(start + group, channels[1])
         source = source_of(lying, (start, stop), copies, reach)
-        for channel in range(start, stop):
-            dbeta, dgamma = 0.0, 0.0
-            for part in range(source.cut.parts):
-                part_dbeta, part_dgamma = part_gradient_sums(inputs, shape, channel, part, table, flags, source)
-                dbeta += part_dbeta
-                dgamma += part_dgamma
-            sums[0, channel], sums[1, channel] = dbeta, dgamma_from(x, table, channel, dbeta, dgamma)
         if group > 1:
-            write_group_gradient(inputs, outputs, source, walk, table, sums, (start, stop), constants)
+            sum_group_gradients(inputs, shape, (start, stop), table, flags, source, constants, sums)
+            write_group_gradient(inputs, outputs, source, walk, (start, stop), constants)
         else:
+            dbeta, dgamma = channel_gradient_sums(inputs, shape, start, affine(x, table, start), flags, source)
+            sums[0, start], sums[1, start] = dbeta, dgamma_from(x, table, start, dbeta, dgamma)
             for part in range(source.cut.parts - 1, -1, -1):
                 write_part_gradient(inputs, outputs, source, walk, table, sums, start, part)
 
@@ -207,7 +239,8 @@ def backward_of_tasks(inputs, outputs, walk, table, sums, tasks, parts, phase):
         if phase == OUTPUT:
             write_part_gradient(inputs, outputs, source, walk, table, sums, channel, part)
         else:
-            dbeta, dgamma = part_gradient_sums(inputs, walk.shape, channel, part, table, walk.flags, source)
+            numbers = affine(x, table, channel)
+            dbeta, dgamma = part_gradient_sums(inputs, walk.shape, channel, part, numbers, walk.flags, source)
             parts[channel, part, 0], parts[channel, part, 1] = dbeta, dgamma
 
 
@@ -221,7 +254,7 @@ def backward(dy, x, y, outputs, table, flags, machine, threads):
     shape, threads = x.shape, thread_count(threads)
     flags = with_streams(flags, *outputs, machine, threads)
     channelwise = is_channelwise(shape, threads)
-    group = group_size(shape, flags)
+    group = group_size(shape)
     ahead = ahead_of_output(x, channelwise, group, 2, machine)
     copying = is_crowded(x, group, 2, machine), reach_of_prefetch(x, group, 2, machine)
     sums = np.empty((2, shape[1]))

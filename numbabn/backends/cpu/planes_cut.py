@@ -4,7 +4,7 @@ depends on.
 A channel is ``outer`` rows of ``inner`` elements, ``channels * inner`` apart. It is read in *runs* of about 4096
 elements, which are summed in vectors of their own dtype; 16 runs make a *part*, added up in float64, the piece that
 one thread takes where channels are shared between threads, as its *task*. Neighbouring channels of short rows are
-written as a *group*.
+taken as a *group*.
 """
 
 import math
@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ...jit import ceil_div, device, share, shared
-from ..flags import STREAMS
 from .policy import AHEAD, CACHE_SHARE, PLANES_GROUP, PLANES_LINE, PLANES_PART, PLANES_RUN
 
 
@@ -90,10 +89,10 @@ def ahead_of_sums(shape):
 
 
 @device
-def group_size(shape, flags):
-    """Number of neighbouring channels that are written together: of short rows as many as give long, whole lines."""
+def group_size(shape):
+    """Number of neighbouring channels that are taken together: of short rows as many as give long, whole lines."""
     inner = shape[2]
-    if not flags & STREAMS or inner >= PLANES_GROUP:
+    if inner >= PLANES_GROUP:
         return np.intp(1)
     whole = PLANES_LINE // math.gcd(inner, PLANES_LINE)
     return ceil_div(PLANES_GROUP, inner * whole) * whole

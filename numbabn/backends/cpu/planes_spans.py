@@ -11,8 +11,8 @@ import numpy as np
 
 from ...jit import device, noinline
 from ..flags import STREAMS
-from .constants import A, B, H, M, P, R, U, affine, gradient
-from .memory import to_boundary, vector_length
+from .constants import A, B, H, M, P, R, U, set_constants
+from .memory import columns, to_boundary, vector_length
 from .planes_outputs import write_gradient, write_normalized, write_whole_gradient, write_whole_normalized
 from .planes_source import ahead_from, moved
 from .simd import blend, splat
@@ -64,9 +64,7 @@ def normalize_group(arrays, source, walk, table, channels, constants):
     noinline()
     start, stop = channels
     outer, pitch, inner = walk.shape[0], walk.shape[1] * walk.shape[2], walk.shape[2]
-    for channel in range(start, stop):
-        m, p, r, _ = affine(arrays[0], table, channel)
-        constants[M, channel], constants[P, channel], constants[R, channel] = m, p, r
+    set_constants(arrays[0], columns(table, start), stop - start, columns(constants, start))
     move, more = moved(source, walk.shape, start, np.intp(0))
     for row in range(outer - 1, -1, -1):
         first, last = row * pitch + start * inner, row * pitch + stop * inner
@@ -115,17 +113,11 @@ def write_gradient_span(inputs, outputs, source, move, walk, start, stop, consta
 
 
 @device
-def write_group_gradient(inputs, outputs, source, walk, table, sums, channels, constants):
+def write_group_gradient(inputs, outputs, source, walk, channels, constants):
     """The second walk over some neighbouring channels, last row first."""
     noinline()
-    x = inputs[1]
     start, stop = channels
     outer, pitch, inner = walk.shape[0], walk.shape[1] * walk.shape[2], walk.shape[2]
-    for channel in range(start, stop):
-        m, p, r, h = affine(x, table, channel)
-        u, a, b = gradient(x, table, channel, sums[0, channel], sums[1, channel], 1.0 / (outer * inner))
-        for row, value in ((M, m), (P, p), (R, r), (H, h), (U, u), (A, a), (B, b)):
-            constants[row, channel] = value
     move, more = moved(source, walk.shape, start, np.intp(0))
     for row in range(outer - 1, -1, -1):
         first, last = row * pitch + start * inner, row * pitch + stop * inner

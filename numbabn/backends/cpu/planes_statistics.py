@@ -6,9 +6,10 @@ import numpy as np
 
 from ...jit import device, noinline
 from ..host import MEAN
+from .constants import M
 from .lanes import all_true
-from .memory import cast, empty, load, vector_length
-from .moments import finite_shift, settle
+from .memory import cast, columns, empty, load, pointer_to, vector_length
+from .moments import finite_shift, settle, settle_all
 from .planes_cut import part_count
 from .planes_sums import part_sums
 from .policy import SAMPLES
@@ -42,18 +43,42 @@ def first_shift(x, shape, channel):
 
 
 @device
-def channel_statistics(x, shape, channel, table, eps, source):
-    """A channel's statistics, by one thread."""
-    shift = first_shift(x, shape, channel)
+def channel_sums(x, shape, channel, shift, source):
+    """The two sums of a channel about a shift."""
+    s, q = 0.0, 0.0
+    for part in range(source.cut.parts):
+        part_s, part_q = part_sums(x, shape, channel, part, shift, source)
+        s += part_s
+        q += part_q
+    return s, q
+
+
+@device
+def channel_statistics(x, shape, channel, shift, table, eps, source):
+    """A channel's statistics, by one thread, from a first guess of its mean."""
     settled = False
     while not settled:
-        s, q = 0.0, 0.0
-        for part in range(source.cut.parts):
-            part_s, part_q = part_sums(x, shape, channel, part, shift, source)
-            s += part_s
-            q += part_q
+        s, q = channel_sums(x, shape, channel, shift, source)
         settled = settle(x, shape, channel, shift, s, q, table, eps)
         shift = cast(x, table[MEAN, channel])
+
+
+@device
+def group_statistics(x, shape, channels, table, eps, source, constants, sums):
+    """The same of neighbouring channels, settled together if that is easy for all of them; shifts are in row M."""
+    noinline()
+    start, stop = channels
+    for channel in range(start, stop):
+        shift = first_shift(x, shape, channel)
+        constants[M, channel] = shift
+        sums[0, channel - start], sums[1, channel - start] = channel_sums(x, shape, channel, shift, source)
+    shifts = pointer_to(constants, start)
+    if settle_all(pointer_to(x, start * shape[2]), shape, stop - start, shifts, sums, columns(table, start), eps):
+        return
+    for channel in range(start, stop):
+        s, q = sums[0, channel - start], sums[1, channel - start]
+        if not settle(x, shape, channel, constants[M, channel], s, q, table, eps):
+            channel_statistics(x, shape, channel, cast(x, table[MEAN, channel]), table, eps, source)
 
 
 @device

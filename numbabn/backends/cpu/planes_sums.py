@@ -5,7 +5,6 @@ meanwhile; no faster in forward and backward, whose second walk over the channel
 """
 
 from ...jit import device, noinline
-from .constants import affine
 from .epilogue import let_through
 from .memory import cast, load, prefetch, store, vector_length
 from .planes_cut import ahead_of_sums, run_at, runs_of
@@ -62,11 +61,11 @@ def part_sums(x, shape, channel, part, shift, source):
 
 
 @device
-def part_gradient_sums(inputs, shape, channel, part, table, flags, source):
+def part_gradient_sums(inputs, shape, channel, part, numbers, flags, source):
     """Sums of dy and of dy * d * h; dy counts where the activation let it through. Fills copies, too."""
     noinline()
     dy, x, y = inputs
-    m, p, r, h = affine(x, table, channel)
+    m, p, r, h = numbers
     m, p, r, h = splat(m), splat(p), splat(r), splat(h)
     zero = splat(cast(x, 0.0))
     size = vector_length(x)

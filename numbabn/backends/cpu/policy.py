@@ -8,7 +8,10 @@ PLANES_FROM = 16
 below 16, the lanes of a vector of float32: in ``planes_spans`` one may meet two channels, not three."""
 
 PLANES_GROUP = 512
-"""Lanes of rows that are put together to be streamed: rows this short lose to the broken lines at their ends."""
+"""Lanes of rows of neighbouring channels that are taken together: rows this short lose to the broken lines at their
+ends if they are streamed, and else to what is done for each, its numbers and the masks at its ends. Two cores of an
+EPYC, in the cache, forward in training and backward: (2, 1024, 5, 5) 1.6 and 1.3 times as fast together, (4, 256, 7, 7)
+1.3 and 1.1."""
 
 PLANES_LINE = 16
 """Elements that groups of rows are made multiples of: whole lines of float32, so that rows do not share broken ones."""

@@ -10,7 +10,7 @@ from numba import prange
 
 from ...jit import device, kernel, noinline, thread_count
 from ..flags import MEASURES, WRITES
-from .constants import FORWARD, FORWARD_AND_H, GRADIENT, A, B, H, U, dgamma_from, gradient, set_constants
+from .constants import FORWARD, FORWARD_AND_H, GRADIENT, B, H, set_constants, set_gradient_constants
 from .lanes import add_lanes, add_sums, all_true, clear, padded, run_memory, spread, workspace
 from .memory import columns, fence, pointer
 from .moments import fill_invstd
@@ -149,20 +149,12 @@ def forward(x, residual, y, gamma, beta, running_mean, running_var, table, scala
 def finish_gradients(x, shape, tile, table, work, gradients):
     """dbeta and dgamma of a tile's channels, the table's, from their sums, and the constants made of them."""
     noinline()
-    values, dbeta, dgamma = work.by_channel, work.sums[0], work.sums[1]
     first, stop = channels_of(shape, tile)
     weight = 1.0 / (shape[0] * shape[2])
+    set_gradient_constants(x, table, work.sums, stop - first, weight, work.by_channel)
     for c in range(stop - first):
-        dgamma[c] = dgamma_from(x, table, c, dbeta[c], dgamma[c])
-    for c in range(stop - first):
-        values[U, c] = gradient(x, table, c, dbeta[c], dgamma[c], weight)[0]
-    for c in range(stop - first):
-        values[A, c] = gradient(x, table, c, dbeta[c], dgamma[c], weight)[1]
-    for c in range(stop - first):
-        values[B, c] = gradient(x, table, c, dbeta[c], dgamma[c], weight)[2]
-    for c in range(stop - first):
-        gradients[0, first + c], gradients[1, first + c] = dbeta[c], dgamma[c]
-    spread(values, GRADIENT, work.by_lane, shape, tile.high - tile.low)
+        gradients[0, first + c], gradients[1, first + c] = work.sums[0, c], work.sums[1, c]
+    spread(work.by_channel, GRADIENT, work.by_lane, shape, tile.high - tile.low)
 
 
 @device
