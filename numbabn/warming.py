@@ -7,7 +7,7 @@ from .functional import batch_norm_backward, batch_norm_forward, batch_stats
 
 ROWS = ((2, 64), (2, 8192), (64, 64), (2_000, 64))
 PLANES = ((2, 3, 64), (128, 256, 32))
-"""Small enough for one thread, large enough for several; of rows, few and more."""
+"""Small enough for one thread; large enough for several. The first two of ROWS are for the CPU's ``few``."""
 
 SHAPES = {"NHWC": ROWS, "NCHW": ROWS + PLANES}
 """Channels-first arrays with short rows use both families."""
@@ -31,7 +31,7 @@ def warmup(dtypes=("float32",), layouts=("NCHW", "NHWC")):
     Examples
     --------
     >>> import numbabn as nbn
-    >>> nbn.warmup(layouts=["NHWC"])  # half a minute the first time on a machine
+    >>> nbn.warmup(layouts=["NHWC"])  # a minute the first time on a machine
     """
     dtypes, layouts = (
         [value] if isinstance(value, (str, type, np.dtype)) else list(value) for value in (dtypes, layouts)

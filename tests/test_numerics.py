@@ -73,6 +73,33 @@ def test_relu_passes_nan_and_its_gradient(backend):
     assert (nbn.batch_norm_backward(np.ones_like(x), context).dx != 0).all()
 
 
+FAMILIES = [(4, 20), (2, 20, 2, 2), (40, 20), (4, 20, 5, 5)]
+"""Shapes for kernels of few values, of rows, and of planes."""
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("shape", FAMILIES)
+def test_relu_in_training_passes_nan(shape, backend):
+    x, dy = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
+    x[0, 3] = np.nan
+    y, context = nbn.batch_norm_forward(x, activation="relu", backend=backend)
+    for result in (y, nbn.batch_norm_backward(dy, context).dx):
+        assert np.isnan(result[:, 3]).all()
+        assert np.isfinite(np.delete(result, 3, axis=1)).all()
+
+
+@pytest.mark.parametrize("with_residual", [False, True])
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("shape", FAMILIES)
+def test_relu_lets_no_gradient_through_where_it_is_zero(shape, backend, with_residual):
+    x, dy = np.full(shape, 3.0), np.random.default_rng(0).standard_normal(shape)
+    given = np.ones(20), np.zeros(20)
+    residual = np.zeros(shape) if with_residual else None
+    y, context = nbn.batch_norm_forward(x, *given, activation="relu", residual=residual, backend=backend)
+    assert not y.any()
+    assert not any(result.any() for result in nbn.batch_norm_backward(dy, context) if result is not None)
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e15, 1e25, 1e36])
 @pytest.mark.parametrize("case", [c for c in CASES if c.count > 4], ids=lambda case: case.name)
 def test_extreme_magnitudes(case, scale):

@@ -73,7 +73,7 @@ def test_resnet_50_on_an_h200_is_one_launch_but_for_the_largest_rows():
     assert cut.launch_for((32, 64, 49), "float32", 16, False, 1, H200).shared_bytes > 0
 
 
-def test_numbers_reach_kernels_as_float32():
+def test_float32_numbers_are_passed_by_their_bits():
     words = launch.Words("float32", 4, "float32")
     *bits, integer = launch.numbers_of(words, "dnfffi", (1e-5, 1e300, 0.0, 7))
     assert integer == 7

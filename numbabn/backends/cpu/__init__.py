@@ -1,8 +1,8 @@
 """Batch normalization for NumPy arrays in parallel Numba kernels.
 
-Two families: ``planes`` where a channel's values lie in long contiguous rows, ``rows`` where channels lie side by side,
-or where their rows are short; in training ``few`` takes those of the latter that have very few values. Each is two
-kernels, ``forward`` and ``backward``. Their words:
+Three families: ``planes`` where a channel's values lie in long contiguous rows, ``rows`` where channels lie side by
+side, or where their rows are short, and ``few`` for those of the latter that have very few values, in training. Each is
+two kernels, ``forward`` and ``backward``. Their words:
 
 walk      one pass over memory: the first takes sums, the second writes; inference has one
 row       contiguous elements that a walk takes together
@@ -10,7 +10,7 @@ lane      a column of rows that lie side by side: one channel's, as long as rows
 run       what is summed in the dtype of the data
 part      runs that are added up in float64
 tile      some neighbouring lanes of all rows
-group     neighbouring channels of short rows, taken together
+group     neighbouring channels taken together: of short rows, or of few values
 span      neighbouring elements of several channels, written in one loop
 source    where the second walk reads: the arrays, or copies
 task      what a thread takes at a time: a channel, a tile, or a part of one
@@ -20,7 +20,7 @@ What is where, in the order of a call::
     policy, machine, flags      numbers that work is cut by; the caches; what a kernel is asked for
     ..host                      the table: numbers of each channel that forward leaves for backward
     parameters                  its rows that are given; running statistics
-    few                         all of the family
+    few                         kernels of that family, whole
     planes, rows                the kernels, and their second walks over one part; ``jit.kernel`` picks their parallel
                                 or serial version, and adds ``threads``
     planes_cut, rows_cut        how work is cut
@@ -87,7 +87,7 @@ def backward(dy, context, dx, dresidual):
     x = _writeable(context.x)
     y = x if context.y is None else context.y
     outputs = dx, dx if dresidual is None else dresidual
-    run = _family(x, context.training).backward
+    run = _family(x, training=context.training).backward
     dbeta, dgamma = run(_writeable(dy), x, y, outputs, context.table, flags, _machine(), work=_work(x))
     return dgamma, dbeta
 
@@ -118,16 +118,18 @@ def _forward(x, y, parameters, table, residual, settings, flags):
     scalars = settings.eps, settings.momentum, settings.correction
     machine = _machine(0 if flags & MEASURES else 3 if flags & ADDS else 2)
     work = _work(x) if flags & MEASURES else x.size
-    run = _family(x, flags & MEASURES).forward
+    run = _family(x, training=bool(flags & MEASURES)).forward
     run(x, residual, y, *parameters, table, scalars, flags, machine, work=work)
     return table
 
 
 def _family(x, training):
+    """The module whose kernels take x."""
     outer, _, inner = x.shape
     if inner >= PLANES_FROM:
         return planes
-    return few if training and outer * inner <= (FEW_SIDE_BY_SIDE if inner == 1 else FEW_IN_ROWS) else rows
+    most = FEW_SIDE_BY_SIDE if inner == 1 else FEW_IN_ROWS
+    return few if training and outer * inner <= most else rows
 
 
 def _work(x):

@@ -71,7 +71,10 @@ def set_constants(x, table, count, values):
 
 @device
 def set_gradient_constants(x, table, sums, count, weight, values):
-    """The others, from the sums of dy and of dy * d * h, the latter of which become those of dy * xhat."""
+    """The others, from the sums of dy and of dy * d * h, the latter of which become those of dy * xhat.
+
+    ``weight`` is the inverse of the count.
+    """
     noinline()
     for c in range(count):
         sums[1, c] = dgamma_from(x, table, c, sums[0, c], sums[1, c])

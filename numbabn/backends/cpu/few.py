@@ -2,8 +2,11 @@
 
 A gradient is then little but what almost equal terms differ by. (With 2 values per channel of deviation 10, variances
 from float32 sums left a median of 6 % of it wrong.) One value of each channel is taken after the other, in loops over
-channels, which LLVM vectorises where they have few addresses; a piece of the channels goes through all of them before
-the next, and stays in the first-level cache. Forward moves 2e bytes per element (e is the itemsize), backward 3e.
+channels, which LLVM vectorises where they have few addresses. Some channels at a time go through all loops: their
+numbers stay in the first-level cache, their values in the second-level one. Forward moves 2e bytes per element (e is
+the itemsize), backward 3e; a residual adds e, ReLU behind it 2e in backward, for y and dresidual.
+
+Nothing is written past the caches: (8, 1000000) takes 1.4 times as long in backward as by ``rows``.
 """
 
 import numpy as np
@@ -15,12 +18,12 @@ from ..host import BETA, GAMMA, INVSTD, MEAN, REST, VAR
 from .memory import cast, columns, pointer, pointer_to
 from .moments import exact_sum, fill_invstd
 from .parameters import fill_table, update_running
-from .policy import FEW_PIECE
+from .policy import FEW_GROUP
 
 
 @device
-def values(shape):
-    """Values of a channel."""
+def count_of(shape):
+    """How many values a channel has."""
     return shape[0] * shape[2]
 
 
@@ -36,10 +39,10 @@ def value_at(shape, k, channel):
 
 @device
 def measure(x, shape, first, count, table, eps):
-    """Statistics of ``count`` channels from ``first`` on, the first ones of ``table``; means are counted from a first
-    value until the end."""
+    """Statistics of ``count`` channels from ``first`` on, to the first columns of ``table``. Until the end, means are
+    counted from the channel's first value (see ``moments``)."""
     noinline()
-    n, step = values(shape), shape[2]
+    n, step = count_of(shape), shape[2]
     origins = pointer_to(x, first * step)
     for c in range(count):
         table[MEAN, c] = table[VAR, c] = 0.0
@@ -62,42 +65,42 @@ def measure(x, shape, first, count, table, eps):
 
 
 @device
-def normalized(x, step, count, table, xhat):
+def set_xhat(x, step, count, table, xhat):
     """``xhat`` of one value of each of the table's first channels; these lie ``step`` apart from ``x`` on."""
     for c in range(count):
         xhat[c] = ((np.float64(x[c * step]) - table[MEAN, c]) - table[REST, c]) * table[INVSTD, c]
 
 
 @device
-def write(arrays, shape, first, count, table, xhat, flags):
-    """y of as many channels, in training."""
+def write(arrays, shape, first, count, table, line, flags):
+    """``y = relu(xhat * gamma + beta + residual)`` of the same channels; ``line`` has one value of each meanwhile."""
     noinline()
     step = shape[2]
-    for k in range(values(shape)):
+    for k in range(count_of(shape)):
         at = value_at(shape, k, first)
         x, residual, y = pointer_to(arrays[0], at), pointer_to(arrays[1], at), pointer_to(arrays[2], at)
-        normalized(x, step, count, table, xhat)
+        set_xhat(x, step, count, table, line)
         for c in range(count):
-            xhat[c] = xhat[c] * table[GAMMA, c] + table[BETA, c]
+            line[c] = line[c] * table[GAMMA, c] + table[BETA, c]
         if flags & ADDS:
             for c in range(count):
-                xhat[c] += np.float64(residual[c * step])
+                line[c] += np.float64(residual[c * step])
         if flags & CLIPS:
             for c in range(count):
-                xhat[c] = 0.0 if xhat[c] < 0.0 else xhat[c]
+                line[c] = 0.0 if line[c] < 0.0 else line[c]
         for c in range(count):
-            y[c * step] = cast(y, xhat[c])
+            y[c * step] = cast(y, line[c])
 
 
 @device
 def forward_of_channels(arrays, shape, flags, channels, table, eps):
-    """All of a thread's channels, piece by piece."""
-    xhat = np.empty(FEW_PIECE)
-    for first in range(channels[0], channels[1], FEW_PIECE):
-        own, count = columns(table, first), min(channels[1] - first, FEW_PIECE)
+    """All of a thread's channels, group by group."""
+    line = np.empty(FEW_GROUP)
+    for first in range(channels[0], channels[1], FEW_GROUP):
+        own, count = columns(table, first), min(channels[1] - first, FEW_GROUP)
         measure(arrays[0], shape, first, count, own, eps)
         if flags & WRITES:
-            write(arrays, shape, first, count, own, xhat, flags)
+            write(arrays, shape, first, count, own, line, flags)
 
 
 @kernel
@@ -110,7 +113,7 @@ def forward(x, residual, y, gamma, beta, running_mean, running_var, table, scala
     for thread in prange(threads):
         arrays = pointer(x), pointer(residual), pointer(y)
         forward_of_channels(arrays, shape, flags, share(shape[1], thread, threads), table, eps)
-    update_running(parameters, table, momentum, correction, values(shape), flags)
+    update_running(parameters, table, momentum, correction, count_of(shape), flags)
 
 
 # Backward -----------------------------------------------------------------------------------------------------------
@@ -121,7 +124,7 @@ def let_through(inputs, at, step, count, table, work, flags):
     """xhat of one value of each channel, and its dy where the activation let it through: rows 0 and 1 of ``work``."""
     dy, x, y = pointer_to(inputs[0], at), pointer_to(inputs[1], at), pointer_to(inputs[2], at)
     xhat, passed = work[0], work[1]
-    normalized(x, step, count, table, xhat)
+    set_xhat(x, step, count, table, xhat)
     for c in range(count):
         passed[c] = np.float64(dy[c * step])
     if flags & FROM_X:
@@ -139,7 +142,7 @@ def sum_gradients(inputs, shape, first, count, table, work, flags):
     passed, dbeta, dgamma = work[1], work[2], work[3]
     for c in range(count):
         dbeta[c] = dgamma[c] = 0.0
-    for k in range(values(shape)):
+    for k in range(count_of(shape)):
         let_through(inputs, value_at(shape, k, first), shape[2], count, table, work, flags)
         for c in range(count):
             dbeta[c] += passed[c]
@@ -148,14 +151,14 @@ def sum_gradients(inputs, shape, first, count, table, work, flags):
 
 @device
 def write_gradient(inputs, outputs, shape, first, count, table, work, flags):
-    """dx, and dresidual with FROM_Y, from these sums."""
+    """dx, and dresidual with FROM_Y; makes means of the sums in ``work``."""
     noinline()
-    n, step = values(shape), shape[2]
-    xhat, passed, dbeta, dgamma = work[0], work[1], work[2], work[3]
+    n, step = count_of(shape), shape[2]
+    xhat, passed, mean_dy, mean_dy_xhat = work[0], work[1], work[2], work[3]
     for c in range(count):
-        dbeta[c] /= n
+        mean_dy[c] /= n
     for c in range(count):
-        dgamma[c] /= n
+        mean_dy_xhat[c] /= n
     for k in range(n):
         at = value_at(shape, k, first)
         let_through(inputs, at, step, count, table, work, flags)
@@ -164,19 +167,19 @@ def write_gradient(inputs, outputs, shape, first, count, table, work, flags):
             for c in range(count):
                 dresidual[c * step] = cast(dresidual, passed[c])
         for c in range(count):
-            passed[c] = (passed[c] - dbeta[c] - xhat[c] * dgamma[c]) * (table[GAMMA, c] * table[INVSTD, c])
+            passed[c] = (passed[c] - mean_dy[c] - xhat[c] * mean_dy_xhat[c]) * (table[GAMMA, c] * table[INVSTD, c])
         for c in range(count):
             dx[c * step] = cast(dx, passed[c])
 
 
 @device
 def backward_of_channels(inputs, outputs, shape, flags, channels, table, gradients):
-    """All of a thread's channels, piece by piece."""
-    work = np.empty((4, FEW_PIECE))
-    for first in range(channels[0], channels[1], FEW_PIECE):
-        own, count = columns(table, first), min(channels[1] - first, FEW_PIECE)
+    """All of a thread's channels, group by group."""
+    work = np.empty((4, FEW_GROUP))
+    for first in range(channels[0], channels[1], FEW_GROUP):
+        own, count = columns(table, first), min(channels[1] - first, FEW_GROUP)
         sum_gradients(inputs, shape, first, count, own, work, flags)
-        for c in range(count):
+        for c in range(count):  # before they become means
             gradients[0, first + c], gradients[1, first + c] = work[2, c], work[3, c]
         write_gradient(inputs, outputs, shape, first, count, own, work, flags)
 

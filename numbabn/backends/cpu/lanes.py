@@ -78,14 +78,6 @@ def all_true(count):
 
 
 @device
-def fill(constants, row, first, count, value):
-    """Set ``count`` lanes of a row of constants to one value."""
-    vector = splat(value)
-    for j in range(0, count, vector_length(constants)):
-        store(constants, row * constants.shape[1] + first + j, count - j, vector)
-
-
-@device
 def spread(by_channel, rows, by_lane, shape, count):
     """Give a range of rows of constants to the lanes, ``count`` of them, and the first ones once more behind."""
     noinline()
@@ -98,8 +90,10 @@ def spread(by_channel, rows, by_lane, shape, count):
             for lane in range(0, base, size):
                 store(by_lane, first + lane, base - lane, load(by_channel, source + lane, size, zero))
         else:
-            for lane in range(0, base, inner):
-                fill(by_lane, row, lane, inner, by_channel[row, lane // inner])
+            for channel in range(base // inner):
+                value = splat(by_channel[row, channel])
+                for lane in range(channel * inner, (channel + 1) * inner, size):
+                    store(by_lane, first + lane, size, value)  # what is too much is written over
         step = min(base, size)
         for lane in range(base, by_lane.shape[1], step):
             n = min(step, by_lane.shape[1] - lane)

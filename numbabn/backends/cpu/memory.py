@@ -70,9 +70,10 @@ def pointer_to(typingctx, memory, offset):
 
 
 @device
-def columns(table, first):
-    """The table from a channel on: counted from 0, LLVM can vectorise loops over channels."""
-    return carray(pointer_to(table, first), table.shape)
+def columns(matrix, first):
+    """A matrix from one of its columns on: counted from 0, LLVM can vectorise loops over channels. (Its shape is still
+    that of all of it.)"""
+    return carray(pointer_to(matrix, first), matrix.shape)
 
 
 @intrinsic

@@ -85,7 +85,8 @@ def forward_of_channels(arrays, walk, table, channels, group, copying, eps):
         else:
             channel_statistics(x, shape, start, first_shift(x, shape, start), table, eps, source)
         if flags & WRITES and group > 1:
-            normalize_group(arrays, source, walk, table, (start, stop), constants)
+            set_constants(x, columns(table, start), stop - start, columns(constants, start))
+            normalize_group(arrays, source, walk, (start, stop), constants)
         elif flags & WRITES:
             for part in range(source.cut.parts - 1, -1, -1):
                 normalize_part(arrays, source, walk, table, start, part)
@@ -121,7 +122,7 @@ def forward(x, residual, y, gamma, beta, running_mean, running_var, table, scala
     if flags & WRITES:
         flags = with_streams(flags, y, y, machine, threads)
     channelwise = is_channelwise(shape, threads)
-    group = group_size(shape)
+    group = group_size(shape, flags)
     crowded = bool(flags & WRITES) and is_crowded(x, group, 1, machine)
     copying = crowded, reach_of_prefetch(x, group, 1, machine)
     phase = IN_ORDER if not flags & MEASURES else WHOLE if channelwise else SUMS
@@ -184,7 +185,7 @@ def write_part_gradient(inputs, outputs, source, walk, table, sums, channel, par
 
 @device
 def channel_gradient_sums(inputs, shape, channel, numbers, flags, source):
-    """Sums of dy and of dy * d * h over a channel, with its ``affine``."""
+    """Sums of dy and of dy * d * h over a channel; ``numbers`` are its ``affine``."""
     dbeta, dgamma = 0.0, 0.0
     for part in range(source.cut.parts):
         part_dbeta, part_dgamma = part_gradient_sums(inputs, shape, channel, part, numbers, flags, source)
@@ -194,8 +195,8 @@ def channel_gradient_sums(inputs, shape, channel, numbers, flags, source):
 
 
 @device
-def sum_group_gradients(inputs, shape, channels, table, flags, source, constants, sums):
-    """dbeta and dgamma of neighbouring channels, and all their constants."""
+def measure_group_gradients(inputs, shape, channels, table, flags, source, constants, sums):
+    """dbeta and dgamma of neighbouring channels, and from them all constants of the second walk."""
     noinline()
     x = inputs[1]
     start, stop = channels
@@ -220,7 +221,7 @@ def backward_of_channels(inputs, outputs, walk, table, sums, channels, group, co
         stop = min(start + group, channels[1])
         source = source_of(lying, (start, stop), copies, reach)
         if group > 1:
-            sum_group_gradients(inputs, shape, (start, stop), table, flags, source, constants, sums)
+            measure_group_gradients(inputs, shape, (start, stop), table, flags, source, constants, sums)
             write_group_gradient(inputs, outputs, source, walk, (start, stop), constants)
         else:
             dbeta, dgamma = channel_gradient_sums(inputs, shape, start, affine(x, table, start), flags, source)
@@ -254,7 +255,7 @@ def backward(dy, x, y, outputs, table, flags, machine, threads):
     shape, threads = x.shape, thread_count(threads)
     flags = with_streams(flags, *outputs, machine, threads)
     channelwise = is_channelwise(shape, threads)
-    group = group_size(shape)
+    group = group_size(shape, flags)
     ahead = ahead_of_output(x, channelwise, group, 2, machine)
     copying = is_crowded(x, group, 2, machine), reach_of_prefetch(x, group, 2, machine)
     sums = np.empty((2, shape[1]))

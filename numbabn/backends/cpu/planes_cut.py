@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ...jit import ceil_div, device, share, shared
-from .policy import AHEAD, CACHE_SHARE, PLANES_GROUP, PLANES_LINE, PLANES_PART, PLANES_RUN
+from ..flags import STREAMS
+from .policy import AHEAD, CACHE_SHARE, PLANES_BRIEF, PLANES_GROUP, PLANES_LINE, PLANES_PART, PLANES_RUN
 
 
 class Cut(NamedTuple):
@@ -89,10 +90,10 @@ def ahead_of_sums(shape):
 
 
 @device
-def group_size(shape):
+def group_size(shape, flags):
     """Number of neighbouring channels that are taken together: of short rows as many as give long, whole lines."""
-    inner = shape[2]
-    if inner >= PLANES_GROUP:
+    outer, _, inner = shape
+    if inner >= PLANES_GROUP or not (flags & STREAMS or outer * inner <= PLANES_BRIEF):
         return np.intp(1)
     whole = PLANES_LINE // math.gcd(inner, PLANES_LINE)
     return ceil_div(PLANES_GROUP, inner * whole) * whole

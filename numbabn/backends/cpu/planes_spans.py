@@ -1,18 +1,18 @@
 """The second walk of ``planes`` over neighbouring rows as if they were one: all of them in inference, in training those
 of a group of channels where rows are short.
 
-So whole lines are streamed. A vector may hold the end of a row and the beginning of the next, and has the numbers of
-either channel in its lanes. Tried and dropped: a number for each lane in memory; (32, 512, 7, 7), forward in training,
-takes 2.1 times as long as a copy, with that 2.4. Inference channel by channel: (32, 256, 56, 56) takes 1.0 times as
-long as a copy, with that 1.15; (128, 128, 16, 16) 1.2 and 2.05.
+So whole lines are written, and few vectors are masked. A vector may hold the end of a row and the beginning of the
+next, and has the numbers of either channel in its lanes. Tried and dropped: a number for each lane in memory; (32, 512,
+7, 7), forward in training, takes 2.1 times as long as a copy, with that 2.4. Inference channel by channel: (32, 256,
+56, 56) takes 1.0 times as long as a copy, with that 1.15; (128, 128, 16, 16) 1.2 and 2.05.
 """
 
 import numpy as np
 
 from ...jit import device, noinline
 from ..flags import STREAMS
-from .constants import A, B, H, M, P, R, U, set_constants
-from .memory import columns, to_boundary, vector_length
+from .constants import A, B, H, M, P, R, U
+from .memory import to_boundary, vector_length
 from .planes_outputs import write_gradient, write_normalized, write_whole_gradient, write_whole_normalized
 from .planes_source import ahead_from, moved
 from .simd import blend, splat
@@ -59,12 +59,11 @@ def normalize_span(arrays, source, move, walk, start, stop, constants):
 
 
 @device
-def normalize_group(arrays, source, walk, table, channels, constants):
+def normalize_group(arrays, source, walk, channels, constants):
     """The second walk over some neighbouring channels, last row first."""
     noinline()
     start, stop = channels
     outer, pitch, inner = walk.shape[0], walk.shape[1] * walk.shape[2], walk.shape[2]
-    set_constants(arrays[0], columns(table, start), stop - start, columns(constants, start))
     move, more = moved(source, walk.shape, start, np.intp(0))
     for row in range(outer - 1, -1, -1):
         first, last = row * pitch + start * inner, row * pitch + stop * inner

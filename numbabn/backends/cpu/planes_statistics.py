@@ -65,7 +65,10 @@ def channel_statistics(x, shape, channel, shift, table, eps, source):
 
 @device
 def group_statistics(x, shape, channels, table, eps, source, constants, sums):
-    """The same of neighbouring channels, settled together if that is easy for all of them; shifts are in row M."""
+    """The same of neighbouring channels, settled together if that is easy for all of them.
+
+    Row M of ``constants`` has their shifts until the means take that place; columns of ``sums`` are the group's alone.
+    """
     noinline()
     start, stop = channels
     for channel in range(start, stop):

@@ -8,10 +8,13 @@ PLANES_FROM = 16
 below 16, the lanes of a vector of float32: in ``planes_spans`` one may meet two channels, not three."""
 
 PLANES_GROUP = 512
-"""Lanes of rows of neighbouring channels that are taken together: rows this short lose to the broken lines at their
-ends if they are streamed, and else to what is done for each, its numbers and the masks at its ends. Two cores of an
-EPYC, in the cache, forward in training and backward: (2, 1024, 5, 5) 1.6 and 1.3 times as fast together, (4, 256, 7, 7)
-1.3 and 1.1."""
+"""Lanes of rows of neighbouring channels that are taken together if they are streamed: rows this short lose to the
+broken lines at their ends."""
+
+PLANES_BRIEF = 1024
+"""Most values of channels that are taken together even if they are not streamed: what is done once for each is then
+much of the work. Two cores of an EPYC, forward in training and backward: (2, 1024, 5, 5) 1.6 and 1.3 times as fast
+together, (4, 256, 7, 7) 1.3 and 1.1; but (1000, 1, 4, 4) 0.6 and 0.5, (32, 8, 16, 16) 0.9."""
 
 PLANES_LINE = 16
 """Elements that groups of rows are made multiples of: whole lines of float32, so that rows do not share broken ones."""
@@ -22,14 +25,14 @@ PLANES_RUN = 4096
 PLANES_PART = 16
 """Runs per part: 64 Ki elements, where two threads begin to pay (see ``jit.SERIAL_BELOW``)."""
 
-FEW_SIDE_BY_SIDE, FEW_IN_ROWS = 8, 24
+FEW_SIDE_BY_SIDE, FEW_IN_ROWS = 8, 16
 """Most values per channel that ``few`` takes in training, where channels lie side by side and where they lie in short
-rows. Two cores of an EPYC, forward in training and backward, by ``rows`` and by ``few``: (8, 256) 24 and 20 us, 19 and
-16; (16, 16384) 224 and 247, 254 and 291; (2, 2048, 2, 2) 199 and 217, 69 and 68; (8, 512, 2, 2) 90 and 130, 103 and
-104."""
+rows. Not below 4: gradients over so few need more than the sums that ``rows`` takes. Above, the faster one wins: two
+cores of an EPYC, us forward in training and backward, (8, 256): ``rows`` 24 and 20, ``few`` 20 and 17; (16, 16384): 226
+and 258, 243 and 265; (2, 2048, 2, 2): 108 and 91, 71 and 70; (6, 2048, 2, 2): 82 and 77, 96 and 99."""
 
-FEW_PIECE = 256
-"""Channels that ``few`` takes at a time: the nine float64 numbers that each needs fill half of a first-level cache."""
+FEW_GROUP = 256
+"""Channels that ``few`` takes together: the nine float64 numbers that each needs fill half of a first-level cache."""
 
 ROWS_LANES = 64
 """Least width of a row: narrower ones (few channels) are read several at a time, so that vectors are full."""

@@ -25,8 +25,7 @@ def launch_for(shape, dtype, alignment, training, inputs, card):
     alignment : int
         All the arrays' addresses are multiples of it; at most 16.
     training : bool
-        The gradient in training on very few values per channel is little but what two almost equal terms differ by:
-        these are computed in float64.
+        Very few values per channel are then computed with in float64 (``policy.FEW``).
     inputs : int
         Arrays that are walked over twice: 1 forward, x, and 2 backward, dy too.
     card : toolkit.Card

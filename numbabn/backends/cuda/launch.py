@@ -69,16 +69,17 @@ class Launch:
         self.prepared = {}
         """Kernels that are ready to be launched, by name and device."""
 
-    def walk(self, name, *numbers):
-        """A function of a space and memory that launches one of the family's kernels, with numbers after its sizes."""
+    def walker(self, name, *numbers):
+        """Makes a function of a space and memory that launches one of the family's kernels; ``numbers`` follow its
+        sizes."""
         numbers = *self.sizes, *numbers
         return self._launching(self.family, name, numbers, self.blocks, self.shared_bytes, self.team)
 
-    def settle(self, name, *numbers):
+    def settler(self, name, *numbers):
         """The same for one of the kernels on numbers for each channel."""
         return self._launching(moments, name, numbers, ceil_div(self.channels, THREADS // SETTLERS))
 
-    def _launching(self, module, name, numbers, blocks, *chip):
+    def _launching(self, module, name, numbers, blocks, shared_bytes=0, team=1):
         kernel, kinds = getattr(module, name), module.KINDS[name]
         numbers = numbers_of(self.words, kinds, numbers)
 
@@ -87,7 +88,7 @@ class Launch:
                 key = name, space.device
                 ready = self.prepared.get(key)
                 if ready is None:
-                    ready = self.prepared[key] = launcher(self.words, kernel, kinds, blocks, *chip)
+                    ready = self.prepared[key] = launcher(self.words, kernel, kinds, blocks, shared_bytes, team)
                 ready(space.stream, memories, numbers)
 
         return launch
@@ -112,11 +113,14 @@ def launcher(words, kernel, kinds, blocks, shared_bytes=0, team=1):
 
 
 def numbers_of(words, kinds, numbers):
-    """A kernel's last arguments as it is launched with them: float32 by its bits as an integer, of which cuda.core
-    packs some twenty in the time of a float of ctypes."""
-    of_float = np.dtype(words.real).type if toolkit.SIMULATED else _bits if words.real == "float32" else float
+    """A kernel's numbers, the last of its arguments, as it is launched with them.
+
+    A float32 goes by its bits: cuda.core packs an integer much faster than a float of ctypes.
+    """
+    as_passed = _bits if words.real == "float32" else float
+    real = np.dtype(words.real).type if toolkit.SIMULATED else as_passed
     pairs = zip(kinds[-len(numbers) :], numbers, strict=True)
-    return [of_float(number) if kind == "f" else number for kind, number in pairs]
+    return [real(number) if kind == "f" else number for kind, number in pairs]
 
 
 def _bits(value):

@@ -29,13 +29,16 @@ class Numba:
             _refuse(space, name, array)
         try:
             known = toolkit.interface(array)
-        except TypeError as error:
-            raise TypeError(f"{name} {error}") from None
+            dtype = np.dtype(known["typestr"])
+        except AttributeError:
+            raise TypeError(f"{name} is a {type(array).__name__}; expected an array of x's library") from None
+        except TypeError as error:  # of a dtype that NumPy does not know
+            raise TypeError(f"{name}: {error}") from None
         other = known.get("stream")
         if other and other != space.stream:
             toolkit.synchronize(other)
         address, readonly = known["data"]
-        shape, strides, dtype = tuple(known["shape"]), known.get("strides"), np.dtype(known["typestr"])
+        shape, strides = tuple(known["shape"]), known.get("strides")
         if strides is not None and tuple(strides) == strides_of(shape, range(len(shape)), dtype.itemsize):
             strides = None
         metadata = shape, strides and tuple(strides), dtype_name(dtype), readonly
@@ -108,7 +111,9 @@ class Torch(Numba):
             raise TypeError(f"{name} is a view of another tensor's negative; expected its own numbers: .resolve_neg()")
         if array.layout is not self.strided:
             raise TypeError(f"{name} has layout {array.layout}; expected a strided tensor")
-        dtype, address, device = self.names.get(array.dtype), array.data_ptr(), array.get_device()
+        dtype, address = self.names.get(array.dtype), array.data_ptr()
+        device = 0 if toolkit.SIMULATED else array.get_device()
+        # so are most tensors: ``_checked`` would find nothing wrong
         if dtype and address % BYTES == 0 and device == space.device and array.is_contiguous():
             return Memory(array, address, (array.shape, None, dtype, False))
         strides = None
@@ -116,7 +121,7 @@ class Torch(Numba):
             size = array.element_size()
             strides = tuple(size * step for step in array.stride())
         memory = Memory(array, address, (array.shape, strides, dtype or str(array.dtype), False))
-        return _checked(space, name, memory, 0 if toolkit.SIMULATED else device)
+        return _checked(space, name, memory, device)
 
     def new(self, shape, dtype, order, device):
         device, dtype = None if toolkit.SIMULATED else device, self.dtypes[dtype]
@@ -153,8 +158,12 @@ class Exchange(Numba):
     def read(self, space, name, array):
         if not isinstance(array, self.kind):
             _refuse(space, name, array)
-        view = toolkit.from_dlpack(array, space.stream)
-        shape, dtype, strides = tuple(view.shape), view.dtype, view.strides
+        try:
+            view = toolkit.from_dlpack(array, space.stream)
+            dtype = view.dtype
+        except TypeError as error:  # of a dtype that cuda.core does not know
+            raise TypeError(f"{name}: {error}") from None
+        shape, strides = tuple(view.shape), view.strides
         if strides is not None and tuple(strides) == strides_of(shape, range(len(shape)), 1):
             strides = None
         strides = strides and tuple(step * dtype.itemsize for step in strides)

@@ -18,9 +18,9 @@ from .libraries import space_of
 from .memory import DTYPES, Memory, Metadata, alignment, apart
 from .strided import copy
 
-FORWARD = "x", "gamma", "beta", "running_mean", "running_var", "residual", "out"
-BACKWARD = "x", "y", "table", "dy"
-"""The arrays of a call."""
+PARAMETERS = "gamma", "beta", "running_mean", "running_var"
+FORWARD_NAMES, BACKWARD_NAMES = ("x", *PARAMETERS, "residual", "out"), ("x", "y", "table", "dy")
+"""What errors call the arrays of a call, in the order in which they are read."""
 
 
 def statistics(x, axis):
@@ -37,7 +37,7 @@ def statistics(x, axis):
 def forward(x, parameters, residual, out, settings, axis, *, keep):
     """``batch_norm_forward``, and ``batch_norm``, which does not ``keep`` what the context refers to."""
     space = space_of(x)
-    memories = space.read(FORWARD, (x, *parameters, residual, out))
+    memories = space.read(FORWARD_NAMES, (x, *parameters, residual, out))
     plan = _plan_of(settings, axis, keep, memories)
     x, *parameters, residual, out = memories
     view, y, packed = plan.view, out, parameters
@@ -67,7 +67,7 @@ def forward(x, parameters, residual, out, settings, axis, *, keep):
 def backward(given, context, out):
     """``batch_norm_backward``."""
     space = space_of(context.x)
-    x, y, table, dy = space.read(BACKWARD, (context.x, context.y, context.table, given))
+    x, y, table, dy = space.read(BACKWARD_NAMES, (context.x, context.y, context.table, given))
     view, masked = context.view, y is not None
     dx_out = dresidual_out = None
     if out is not None or dy.metadata != x.metadata:
@@ -92,7 +92,7 @@ class Plan(NamedTuple):
     evident: bool
     """Whether nothing can be wrong with the arrays but that some share memory, and none needs a copy."""
     sizes: tuple
-    """Bytes of those arrays that there are; empty if none is written."""
+    """Bytes of each array that there is, in the order of FORWARD_NAMES; empty if none is written."""
     dtypes: tuple
     """NumPy's of gamma and beta, None where absent."""
     flags: int
@@ -153,14 +153,14 @@ def _apart(plan, memories, keep):
 
 
 def _launch(space, view, training, inputs, memories):
-    fit = alignment([memory.address for memory in memories])
-    return launch_for(view.canonical, memories[0].dtype, fit, training, inputs, toolkit.card(space.device))
+    aligned = alignment([memory.address for memory in memories])
+    return launch_for(view.canonical, memories[0].dtype, aligned, training, inputs, toolkit.card(space.device))
 
 
 def _check(x, parameters, residual, out, settings, view, keep):
     """Look at a forward call's arrays as if they were NumPy's."""
     expected = "float64" if x.dtype == "float64" else "float32"
-    for name, value in zip(FORWARD[1:5], parameters, strict=True):
+    for name, value in zip(PARAMETERS, parameters, strict=True):
         if value is not None and value.dtype != expected:
             beside = f"beside x of {x.dtype} on a CUDA device"
             raise TypeError(f"{name} has dtype {value.dtype}; expected {expected} {beside}")

@@ -18,7 +18,8 @@ MEASURING = Settings(training=True, momentum=0.0, eps=0.0, correction=0.0, relu=
 
 
 def forward_flags(settings, parameters, residual, *, keep):
-    """What a forward pass is asked to do: the table is returned if it is to ``keep``."""
+    """What a forward pass is asked to do; ``keep`` says that its table is wanted. Of arrays, only which there are
+    counts."""
     gamma, beta, running_mean, _ = parameters
     flags = WRITES | FILLS | (MEASURES if settings.training else 0) | (CLIPS if settings.relu else 0)
     flags |= (0 if residual is None else ADDS) | (KEEPS if keep else 0)
@@ -39,15 +40,16 @@ def statistics(space, launch, x):
 
 @lru_cache(maxsize=1024)
 def forward(launch, settings, flags):
-    """Of x, residual, y and parameters: writes y, updates running statistics, and returns the table or None."""
+    """A function of a space, x, residual, y and parameters. It writes y, updates running statistics, and returns the
+    table, or None if that is not kept and channels were held on chip."""
     weights = 1.0, 0.0, 0.0
-    if not launch.values:
+    if not launch.values:  # an empty batch leaves running statistics alone
         flags &= ~HAS_RUNNING
     elif flags & HAS_RUNNING:
         weights = running_weights(settings.momentum, settings.correction, launch.values)
     shape, real, keeps = (6, launch.channels), launch.words.real, flags & KEEPS
     if launch.shared_bytes:
-        write = launch.walk("forward_on_chip", settings.eps, *weights, flags)
+        write = launch.walker("forward_on_chip", settings.eps, *weights, flags)
 
         def on_chip(space, x, residual, y, parameters):
             # a table that nobody wants is not written, and some parameter can stand in for it
@@ -58,13 +60,13 @@ def forward(launch, settings, flags):
 
         return on_chip
 
-    measure = launch.walk("sum_parts")
-    settle = launch.settle("settle", launch.count, launch.channels, settings.eps, *weights, flags)
-    write = launch.walk("normalize", flags)
+    measure = launch.walker("sum_parts")
+    settle = launch.settler("settle", launch.count, launch.channels, settings.eps, *weights, flags)
+    write = launch.walker("normalize", flags)
 
     def in_parts(space, x, residual, y, parameters):
-        table = parts = space.empty(shape, real)
-        if settings.training:
+        table = parts = space.empty(shape, real)  # parts that nobody reads
+        if flags & MEASURES:
             parts = space.empty((3 * launch.count * launch.channels,), real)
             measure(space, x, parts, table)
         settle(space, parts, table, *[table if value is None else value for value in parameters])
@@ -77,11 +79,11 @@ def forward(launch, settings, flags):
 
 @lru_cache(maxsize=1024)
 def backward(launch, flags):
-    """Of dy, x, y, table, dx and dresidual: writes dx and, where ReLU followed a residual, dresidual; returns dbeta and
-    dgamma, one after the other."""
+    """A function of a space, dy, x, y, table, dx and dresidual. It writes dx and, where ReLU followed a residual,
+    dresidual, and returns dbeta and dgamma, one after the other."""
     real, parameter = launch.words.real, launch.words.parameter
     if launch.shared_bytes:
-        write = launch.walk("backward_on_chip", flags)
+        write = launch.walker("backward_on_chip", flags)
 
         def on_chip(space, dy, x, y, table, dx, dresidual):
             dbeta_dgamma = space.empty((2, launch.channels), parameter)
@@ -91,9 +93,9 @@ def backward(launch, flags):
 
         return on_chip
 
-    measure = launch.walk("sum_gradient_parts", flags)
-    settle = launch.settle("settle_gradients", launch.count, launch.channels)
-    write = launch.walk("write_gradient", flags)
+    measure = launch.walker("sum_gradient_parts", flags)
+    settle = launch.settler("settle_gradients", launch.count, launch.channels)
+    write = launch.walker("write_gradient", flags)
 
     def in_parts(space, dy, x, y, table, dx, dresidual):
         dbeta_dgamma = space.empty((2, launch.channels), parameter)

@@ -57,9 +57,8 @@ SETTLERS = 2 if SIMULATED else 32
 a block then has are 32 bytes."""
 
 FEW = 4
-"""Most values per channel that are computed with in float64 in training, whatever the data. A gradient is then little
-but what two almost equal terms differ by: with 2 values per channel of deviation 10, variances from float32 sums left a
-median of 6 % of it wrong."""
+"""Most values per channel that are computed with in float64 in training, whatever the data: a gradient is then little
+but what two almost equal terms differ by (see the CPU's ``few``)."""
 
 LANES_OF_FLOAT64 = 2
 """Most lanes of a vector that is computed in float64, whatever the data: two registers each, as 16 bytes of float64."""

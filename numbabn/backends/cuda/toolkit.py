@@ -177,10 +177,7 @@ else:
 
     def interface(array):
         """What ``__cuda_array_interface__`` tells."""
-        try:
-            return array.__cuda_array_interface__
-        except AttributeError:
-            raise TypeError(f"is a {type(array).__name__}; expected an array of x's library") from None
+        return array.__cuda_array_interface__
 
     def device_array(shape, dtype, strides=None):
         """A new array."""
