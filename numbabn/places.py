@@ -1,5 +1,7 @@
 """Where an array lives, and what its dtype is called, told without importing the array's library."""
 
+from functools import lru_cache
+
 import numpy as np
 
 CUDA_DLPACK_DEVICES = (2, 13)  # kDLCUDA and kDLCUDAManaged in dlpack.h
@@ -21,6 +23,7 @@ def where(x) -> str:
     return "cuda" if hasattr(x, "__cuda_array_interface__") else "cpu"
 
 
+@lru_cache(maxsize=64)
 def dtype_name(dtype: np.dtype) -> str:
-    """Such as ``"float32"``, or ``"bfloat16"``."""
+    """Such as ``"float32"``, or ``"bfloat16"``. (Remembered: NumPy takes microseconds to put a name together.)"""
     return "bfloat16" if dtype == BFLOAT16 else dtype.name if dtype.isnative else str(dtype)

@@ -258,6 +258,15 @@ def test_elements_that_are_not_aligned_are_refused():
             nbn.batch_norm(Array(array, "float32"), training=True, axis=0)
 
 
+def test_what_is_no_array_and_unknown_dtypes_are_refused_by_name():
+    x, odd = Array(X, "float32"), Array(ONES, "float32")
+    odd.__cuda_array_interface__["typestr"] = "<z4"
+    with pytest.raises(TypeError, match="gamma: data type '<z4' not understood"):
+        nbn.batch_norm(x, odd, training=True)
+    with pytest.raises(TypeError, match=r"gamma .*expected an array of x's library|gamma .* is on the host"):
+        nbn.batch_norm(x, 1.5, training=True)
+
+
 def test_a_view_of_negatives_is_refused():
     kind = next((kind for kind in KINDS if isinstance(kind, Torch)), None) or pytest.skip("there are no tensors here")
     x = kind.torch.randn(8, 5, dtype=kind.torch.complex64, device=kind.device).conj().imag

@@ -25,13 +25,11 @@ class Numba:
 
     def read(self, space, name, array):
         """The memory of an argument; other streams' work on it is waited for."""
-        if not toolkit.reachable(array):
-            _refuse(space, name, array)
         try:
             known = toolkit.interface(array)
             dtype = np.dtype(known["typestr"])
         except AttributeError:
-            raise TypeError(f"{name} is a {type(array).__name__}; expected an array of x's library") from None
+            raise _refusal(space, name, array) from None
         except TypeError as error:  # of a dtype that NumPy does not know
             raise TypeError(f"{name}: {error}") from None
         other = known.get("stream")
@@ -42,7 +40,7 @@ class Numba:
         if strides is not None and tuple(strides) == strides_of(shape, range(len(shape)), dtype.itemsize):
             strides = None
         metadata = shape, strides and tuple(strides), dtype_name(dtype), readonly
-        return _checked(space, name, Memory(array, address, metadata), toolkit.device_of(array))
+        return _checked(space, name, Memory(array, address, metadata), toolkit.device_of(array, address))
 
     def new(self, shape, dtype, order, device):
         """A new array and its address; its axes are in this order in memory."""
@@ -71,7 +69,7 @@ class CuPy(Numba):
 
     def read(self, space, name, array):
         if not isinstance(array, self.kind):
-            _refuse(space, name, array)
+            raise _refusal(space, name, array)
         strides = None if array.flags.c_contiguous else array.strides
         metadata = array.shape, strides, dtype_name(array.dtype), False
         return _checked(space, name, Memory(array, array.data.ptr, metadata), array.device.id)
@@ -104,7 +102,7 @@ class Torch(Numba):
 
     def read(self, space, name, array):
         if not isinstance(array, self.kind):
-            _refuse(space, name, array)
+            raise _refusal(space, name, array)
         if array.requires_grad:
             raise TypeError(f"{name} requires a gradient, which is not recorded here; expected it detached: .detach()")
         if array.is_neg():
@@ -157,7 +155,7 @@ class Exchange(Numba):
 
     def read(self, space, name, array):
         if not isinstance(array, self.kind):
-            _refuse(space, name, array)
+            raise _refusal(space, name, array)
         try:
             view = toolkit.from_dlpack(array, space.stream)
             dtype = view.dtype
@@ -217,13 +215,13 @@ def space_of(x):
     return Space(library, library.stream(x), toolkit.current_device())
 
 
-def _refuse(space, name, value):
-    """Refuse an array that is not of x's library, whose stream would not wait for this one."""
-    kind = type(value).__name__
+def _refusal(space, name, value):
+    """The error for an array that is not of x's library: its stream would not wait for this one."""
+    kind, expected = type(value).__name__, space.library.kind
     if not toolkit.reachable(value):
-        raise TypeError(f"{name} ({kind}) is on the host, but x lives on a CUDA device: copy it there")
-    expected = space.library.kind.__name__
-    raise TypeError(f"{name} is a {kind}; expected an array of x's library, a {expected}")
+        return TypeError(f"{name} ({kind}) is on the host, but x lives on a CUDA device: copy it there")
+    such = "" if expected is object else f", a {expected.__name__}"
+    return TypeError(f"{name} is a {kind}; expected an array of x's library{such}")
 
 
 def _checked(space, name, memory, device):
@@ -236,6 +234,8 @@ def _checked(space, name, memory, device):
     shape, strides, dtype, _ = memory.metadata
     if dtype not in DTYPES:
         raise TypeError(f"{name} has dtype {dtype}; expected {', '.join(DTYPES)}")
+    if strides is None and memory.address % BYTES == 0:
+        return memory
     size = DTYPES[dtype].itemsize
     steps = () if strides is None else zip(strides, shape, strict=True)
     if memory.address % size or any(step % size for step, count in steps if count > 1):

@@ -135,8 +135,8 @@ if SIMULATED:
         return device_array(shape, dtype)
 
     def interface(array):
-        """What ``__cuda_array_interface__`` tells."""
-        if hasattr(array, "__cuda_array_interface__"):
+        """What ``__cuda_array_interface__`` tells; AttributeError if there is none."""
+        if hasattr(array, "__cuda_array_interface__") or isinstance(array, np.ndarray):
             return array.__cuda_array_interface__
         return array.__array_interface__
 
@@ -153,7 +153,7 @@ if SIMULATED:
         """Something whose ``__dlpack__`` hands out a device array."""
         return array._ary
 
-    def device_of(array):
+    def device_of(array, address):
         """Number of the device that an array is on."""
         return getattr(array, "device_number", 0)
 
@@ -176,7 +176,7 @@ else:
     cuda = numba_cuda
 
     def interface(array):
-        """What ``__cuda_array_interface__`` tells."""
+        """What ``__cuda_array_interface__`` tells; AttributeError if there is none."""
         return array.__cuda_array_interface__
 
     def device_array(shape, dtype, strides=None):
@@ -193,9 +193,8 @@ else:
         view = StridedMemoryView.from_cuda_array_interface(array, stream_ptr=-1)
         return view.view(dtype=np.dtype("bfloat16")) if array.dtype == BFLOAT16 else view
 
-    def device_of(array):
+    def device_of(array, address):
         """Number of the device that an array is on."""
-        address, _ = interface(array)["data"]
         if not address:
             return current_device()  # of an array without elements
         return _asked(
