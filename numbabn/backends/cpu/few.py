@@ -6,7 +6,8 @@ channels, which LLVM vectorises where they have few addresses. Some channels at 
 numbers stay in the first-level cache, their values in the second-level one. Forward moves 2e bytes per element (e is
 the itemsize), backward 3e; a residual adds e, ReLU behind it 2e in backward, for y and dresidual.
 
-Nothing is written past the caches: (8, 1000000) takes 1.4 times as long in backward as by ``rows``.
+Nothing is written past the caches: on two cores of an EPYC, (8, 1000000) takes 1.4 times as long in backward as by
+``rows``.
 """
 
 import numpy as np

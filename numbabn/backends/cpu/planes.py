@@ -33,7 +33,7 @@ from .planes_statistics import (
     settle_channels,
     shared_sums,
 )
-from .planes_sums import part_gradient_sums, part_sums
+from .planes_sums import channel_gradient_sums, part_gradient_sums, part_sums
 from .policy import AHEAD
 from .simd import splat
 from .walks import DONE, IN_ORDER, OUTPUT, SUMS, WHOLE, Walk, with_streams
@@ -82,14 +82,14 @@ def forward_of_channels(arrays, walk, table, channels, group, copying, eps):
         source = source_of(lying, (start, stop), copies, reach)
         if group > 1:
             group_statistics(x, shape, (start, stop), table, eps, source, constants, sums)
+            if flags & WRITES:
+                set_constants(x, columns(table, start), stop - start, columns(constants, start))
+                normalize_group(arrays, source, walk, (start, stop), constants)
         else:
             channel_statistics(x, shape, start, first_shift(x, shape, start), table, eps, source)
-        if flags & WRITES and group > 1:
-            set_constants(x, columns(table, start), stop - start, columns(constants, start))
-            normalize_group(arrays, source, walk, (start, stop), constants)
-        elif flags & WRITES:
-            for part in range(source.cut.parts - 1, -1, -1):
-                normalize_part(arrays, source, walk, table, start, part)
+            if flags & WRITES:
+                for part in range(source.cut.parts - 1, -1, -1):
+                    normalize_part(arrays, source, walk, table, start, part)
 
 
 @device
@@ -181,17 +181,6 @@ def write_part_gradient(inputs, outputs, source, walk, table, sums, channel, par
                 write_gradient(inputs, outputs, source, i, distance, n, hop, constants, flags)
                 i = write_whole_gradient(inputs, outputs, source, i + n, end, distance, hop, constants, flags)
                 n = whole
-
-
-@device
-def channel_gradient_sums(inputs, shape, channel, numbers, flags, source):
-    """Sums of dy and of dy * d * h over a channel; ``numbers`` are its ``affine``."""
-    dbeta, dgamma = 0.0, 0.0
-    for part in range(source.cut.parts):
-        part_dbeta, part_dgamma = part_gradient_sums(inputs, shape, channel, part, numbers, flags, source)
-        dbeta += part_dbeta
-        dgamma += part_dgamma
-    return dbeta, dgamma
 
 
 @device

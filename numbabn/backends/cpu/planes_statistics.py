@@ -11,7 +11,7 @@ from .lanes import all_true
 from .memory import cast, columns, empty, load, pointer_to, vector_length
 from .moments import finite_shift, settle, settle_all
 from .planes_cut import part_count
-from .planes_sums import part_sums
+from .planes_sums import channel_sums
 from .policy import SAMPLES
 from .simd import splat, total
 
@@ -40,17 +40,6 @@ def first_shift(x, shape, channel):
         i = ((k * outer // samples) * channels + channel) * inner + (inner - lanes) // 2
         s += load(x, i, lanes, centre) - centre
     return finite_shift(x, np.float64(origin), total(s) / (samples * lanes))
-
-
-@device
-def channel_sums(x, shape, channel, shift, source):
-    """The two sums of a channel about a shift."""
-    s, q = 0.0, 0.0
-    for part in range(source.cut.parts):
-        part_s, part_q = part_sums(x, shape, channel, part, shift, source)
-        s += part_s
-        q += part_q
-    return s, q
 
 
 @device

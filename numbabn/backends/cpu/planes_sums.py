@@ -1,4 +1,4 @@
-"""The first walk of ``planes``: sums over one part of a channel, in vectors within a run, in float64 across runs.
+"""The first walk of ``planes``: sums over a channel or a part of it, in vectors within a run, in float64 across runs.
 
 Tried and dropped: short rows of neighbouring channels in the order of memory, with the channels' sums in memory
 meanwhile; no faster in forward and backward, whose second walk over the channels before prefetches them.
@@ -61,6 +61,17 @@ def part_sums(x, shape, channel, part, shift, source):
 
 
 @device
+def channel_sums(x, shape, channel, shift, source):
+    """The two sums of a channel about a shift."""
+    s, q = 0.0, 0.0
+    for part in range(source.cut.parts):
+        part_s, part_q = part_sums(x, shape, channel, part, shift, source)
+        s += part_s
+        q += part_q
+    return s, q
+
+
+@device
 def part_gradient_sums(inputs, shape, channel, part, numbers, flags, source):
     """Sums of dy and of dy * d * h; dy counts where the activation let it through. Fills copies, too."""
     noinline()
@@ -95,4 +106,15 @@ def part_gradient_sums(inputs, shape, channel, part, numbers, flags, source):
                 j += size
         dbeta += total(s)
         dgamma += total(q)
+    return dbeta, dgamma
+
+
+@device
+def channel_gradient_sums(inputs, shape, channel, numbers, flags, source):
+    """Sums of dy and of dy * d * h over a channel; ``numbers`` are its ``affine``."""
+    dbeta, dgamma = 0.0, 0.0
+    for part in range(source.cut.parts):
+        part_dbeta, part_dgamma = part_gradient_sums(inputs, shape, channel, part, numbers, flags, source)
+        dbeta += part_dbeta
+        dgamma += part_dgamma
     return dbeta, dgamma
